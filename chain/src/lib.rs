@@ -1,0 +1,1 @@
+//! Jobs, their assignment and the keys that sign for them.

@@ -1,0 +1,1 @@
+//! Segments, playlists, ingest and transcoding. Knows no peers.

@@ -1,0 +1,1 @@
+//! What is on the wire: ids, messages, codec, limits, signatures.

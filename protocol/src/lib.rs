@@ -1,0 +1,1 @@
+//! How a node behaves: one sans-I/O state machine.
