@@ -1,1 +1,28 @@
 //! What is on the wire: ids, messages, codec, limits, signatures.
+//!
+//! `SPEC.md` beside this crate is the normative text; how a node behaves is the
+//! `headwater-protocol` crate's.
+
+#![forbid(unsafe_code)]
+
+mod error;
+mod id;
+pub mod limits;
+mod message;
+mod rendition;
+mod sign;
+
+pub use error::IdError;
+pub use id::{
+    BroadcastId, Distance, JobId, MAX_RENDITION_NAME_BYTES, ManifestId, MediaId, NODE_KEY_BYTES,
+    NodeId, Position, RenditionName, RequestId, RoutingKey, Slot, StreamId,
+};
+pub use message::{
+    Cancel, Chunk, Finish, Gap, GetMasterPlaylist, Hello, JobProbe, JobProbeReply, MasterPlaylist,
+    MasterPlaylistData, MediaInfo, Message, Nack, NoRoute, NoRouteReason, NodeAddresses,
+    NodeStatus, NodeStatusData, NodeStatusReq, NotFound, Part, PartHeader, Ping, Redirect,
+    StreamEnd, StreamStatus, Sub, SubAck, SubState, TranscodeClaim, TranscodeResponse,
+    TranscodeResult, TranscodeSub,
+};
+pub use rendition::{AddressText, Rendition, Roles};
+pub use sign::{SIGNATURE_BYTES, Signed, Statement};

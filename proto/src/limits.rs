@@ -1,0 +1,32 @@
+//! Every bound on the wire. A message beyond one is refused before memory is taken.
+
+/// Payload bytes of one chunk; the unit of hashing, verifying and scheduling.
+pub const CHUNK_BYTES: usize = 16 * 1024;
+/// Bytes of one part or init: a key frame of a 4K stream has room.
+pub const MAX_PART_BYTES: usize = 4 * 1024 * 1024;
+/// Chunks of one part.
+pub const MAX_CHUNKS: usize = MAX_PART_BYTES / CHUNK_BYTES;
+/// Bytes of a frame's header, which is every message but a chunk's payload.
+pub const MAX_HEADER_BYTES: usize = 64 * 1024;
+/// Relays that may pass a request on.
+pub const MAX_HOPS: u8 = 16;
+/// Addresses in a claim or for one node.
+pub const MAX_ADDRESSES: usize = 4;
+/// Bytes of a multiaddr's text.
+pub const MAX_ADDRESS_BYTES: usize = 256;
+/// Nodes in one Redirect.
+pub const MAX_REDIRECT_NODES: usize = 8;
+/// Entries of a path.
+pub const MAX_PATH: usize = 32;
+/// Renditions of one broadcast, the source included.
+pub const MAX_RENDITIONS: usize = 32;
+/// Bytes of a codec string.
+pub const MAX_CODECS_BYTES: usize = 128;
+/// Bytes of an agent string.
+pub const MAX_AGENT_BYTES: usize = 64;
+/// Streams in one status.
+pub const MAX_STATUS_STREAMS: usize = 256;
+/// A SubAck is repeated after this long without data, in milliseconds.
+pub const SUB_ACK_INTERVAL_MS: u64 = 250;
+/// How long a GetMasterPlaylist is answered with changes, in milliseconds.
+pub const MASTER_LEASE_MS: u64 = 15_000;
