@@ -1,0 +1,271 @@
+//! Everything a node wants done, as values.
+
+use bytes::Bytes;
+use headwater_proto::{
+    AddressText, JobId, ManifestId, MasterPlaylist, MediaInfo, Message, NoRouteReason, NodeId,
+    NodeStatus, Position, RenditionName, Signed, StreamId, TranscodeClaim, TranscodeResult,
+};
+
+use crate::input::{AskId, CommandId, DialId};
+
+/// One thing to do; the driver does them in order and never waits in between.
+#[derive(Debug, Clone)]
+pub enum Output {
+    /// Send a message to a neighbour.
+    Send {
+        /// The neighbour; its link is up.
+        to: NodeId,
+        /// The message. Parts and chunks never exceed the link's credit.
+        message: Message,
+        /// What goes first when the link is full.
+        priority: Priority,
+    },
+    /// Connect to a node; ends in [`crate::Input::Connected`] or
+    /// [`crate::Input::DialFailed`].
+    Dial {
+        /// Repeated in the outcome.
+        dial: DialId,
+        /// Who has to answer.
+        peer: NodeId,
+        /// Where, best first.
+        addresses: Vec<AddressText>,
+    },
+    /// Close the link to a neighbour.
+    Disconnect {
+        /// The neighbour.
+        peer: NodeId,
+        /// Why.
+        reason: DisconnectReason,
+    },
+    /// Hand media of a subscribed stream to this machine: in order, each once.
+    Deliver {
+        /// The stream.
+        stream: StreamId,
+        /// What came.
+        delivery: Delivery,
+    },
+    /// The master playlist of a followed broadcast, when it is known and when it changes.
+    Master {
+        /// What the broadcaster signed.
+        body: Signed<MasterPlaylist>,
+    },
+    /// A followed master playlist could not be had now; it is asked for again.
+    MasterMissing {
+        /// The broadcast.
+        manifest: ManifestId,
+        /// What was answered.
+        failure: Failure,
+    },
+    /// Needs something that only the driver can know; one [`crate::Input::Answer`] each.
+    Ask {
+        /// Repeated in the answer.
+        ask: AskId,
+        /// The question.
+        question: Question,
+    },
+    /// The outcome of a command.
+    Reply {
+        /// The command.
+        id: CommandId,
+        /// What came of it.
+        result: Result<Reply, CommandError>,
+    },
+    /// Something worth knowing; no duty attached.
+    Observe(Event),
+}
+
+/// Classes of traffic on one link, most urgent first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Priority {
+    /// Subscriptions, acknowledgements, ends.
+    Control,
+    /// Master playlists.
+    Playlist,
+    /// Parts for a transcoder that holds a job.
+    Feed,
+    /// Parts at the live edge.
+    Live,
+    /// Older parts for those who join or repair.
+    Backfill,
+}
+
+/// One item of a subscribed stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delivery {
+    /// An init; comes before the first part that names it.
+    Init {
+        /// Its index.
+        index: u32,
+        /// The payload, in chunks.
+        chunks: Vec<Bytes>,
+    },
+    /// A part, complete and verified.
+    Part {
+        /// Where it belongs.
+        position: Position,
+        /// Times and flags.
+        media: MediaInfo,
+        /// The payload, in chunks.
+        chunks: Vec<Bytes>,
+    },
+    /// These parts will not come.
+    Gap {
+        /// First missing part.
+        from: Position,
+        /// First part that comes again.
+        to: Position,
+    },
+    /// The owner ended the stream and everything up to its end was delivered.
+    Finished,
+    /// Nothing comes for the moment; the node goes on trying.
+    Waiting(Failure),
+}
+
+/// Why something that was asked for did not come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Failure {
+    /// The node that should have it does not have it, or not yet.
+    NotFound,
+    /// It could not be reached.
+    NoRoute(NoRouteReason),
+    /// The neighbour it came from is gone or silent.
+    ParentLost,
+    /// There is no neighbour at all.
+    NoPeers,
+}
+
+/// What only the driver can know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Question {
+    /// A fresh claim for a job this node holds; answered by [`crate::Answer::Claim`].
+    Claim {
+        /// The job.
+        job: JobId,
+    },
+    /// Does this claim hold, and where may it be dialled? Answered by
+    /// [`crate::Answer::ClaimGranted`] or [`crate::Answer::ClaimRefused`].
+    CheckClaim {
+        /// What a transcoder claims.
+        claim: TranscodeClaim,
+        /// Its signature.
+        signature: [u8; 65],
+    },
+    /// Take a transcoder's result into the master playlist; answered by
+    /// [`crate::Answer::Result`], after [`crate::Command::SetMaster`] if it is taken.
+    CheckResult {
+        /// What the transcoder signed.
+        body: Signed<TranscodeResult>,
+    },
+    /// This node's status; answered by [`crate::Answer::Status`].
+    Status,
+    /// Would this node take the job? Answered by [`crate::Answer::Probe`].
+    Probe {
+        /// The source stream.
+        stream: StreamId,
+        /// What is wanted of it.
+        renditions: Vec<RenditionName>,
+    },
+}
+
+/// What a command brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// It was done, or has begun.
+    Done,
+    /// Another node's status.
+    Status(Signed<NodeStatus>),
+    /// A transcoder's answer to a probe.
+    Probe {
+        /// It would take the job.
+        available: bool,
+        /// How busy it is, 0 to 255.
+        load: u8,
+    },
+}
+
+/// Why a command was refused or failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// The id names another node.
+    #[error("stream {0} belongs to another node")]
+    NotOurs(StreamId),
+    /// It was never published here, or has ended.
+    #[error("unknown stream {0}")]
+    UnknownStream(StreamId),
+    /// It is published already.
+    #[error("stream {0} is published already")]
+    AlreadyPublished(StreamId),
+    /// A part does not follow the one before it.
+    #[error("part {got:?} does not follow {last:?}")]
+    OutOfOrder {
+        /// The last part that was appended.
+        last: Option<Position>,
+        /// The one that was refused.
+        got: Position,
+    },
+    /// The chunks are not those of the header.
+    #[error("the payload does not match its header")]
+    PayloadMismatch,
+    /// A master playlist's version did not grow, or is of another node.
+    #[error("the master playlist is not newer than the current one")]
+    StaleMaster,
+    /// The job was never started here.
+    #[error("unknown job {0}")]
+    UnknownJob(JobId),
+    /// A limit of this node is reached.
+    #[error("too many {0}")]
+    TooMany(&'static str),
+    /// The network did not give an answer.
+    #[error("no answer: {0:?}")]
+    Failed(Failure),
+}
+
+/// Why a link is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DisconnectReason {
+    /// The neighbour sent too much that no correct node sends.
+    Violations,
+    /// The neighbour did not answer.
+    Silent,
+    /// The node has too many links.
+    TooManyLinks,
+}
+
+/// Something worth knowing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A neighbour became the parent of a stream.
+    ParentChanged {
+        /// The stream.
+        stream: StreamId,
+        /// From whom it came until now.
+        from: Option<NodeId>,
+        /// From whom it comes.
+        to: Option<NodeId>,
+    },
+    /// A transcoder's claim was granted and it is being fed.
+    FeedStarted {
+        /// The job.
+        job: JobId,
+        /// The transcoder.
+        transcoder: NodeId,
+        /// Over a link of its own rather than relays.
+        direct: bool,
+    },
+    /// A transcoder is no longer fed over that path.
+    FeedEnded {
+        /// The job.
+        job: JobId,
+        /// The transcoder.
+        transcoder: NodeId,
+        /// Over a link of its own rather than relays.
+        direct: bool,
+    },
+    /// A neighbour was caught sending what no correct node sends.
+    Misbehaved {
+        /// The neighbour.
+        peer: NodeId,
+        /// What was wrong.
+        what: &'static str,
+    },
+}
