@@ -28,3 +28,55 @@ pub enum IdError {
     #[error("an address is a multiaddr such as /ip4/192.0.2.1/tcp/4935")]
     AddressText,
 }
+
+/// Why bytes from a peer are no message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The length before the header is beyond [`crate::limits::MAX_HEADER_BYTES`], zero,
+    /// or not in its shortest form.
+    #[error("bad frame length")]
+    FrameLength,
+    /// Not protobuf.
+    #[error("malformed header")]
+    Malformed,
+    /// A message of a kind this version does not know.
+    #[error("unknown message")]
+    UnknownMessage,
+    /// A field that must be there is not, or the reverse.
+    #[error("field {0} is missing or out of place")]
+    Missing(&'static str),
+    /// A length, count or number beyond its bound.
+    #[error("field {0} is out of bounds")]
+    OutOfBounds(&'static str),
+    /// An id or text in it is malformed.
+    #[error(transparent)]
+    Id(#[from] IdError),
+    /// The payload is not as long as its header says.
+    #[error("payload length")]
+    PayloadLength,
+}
+
+impl From<prost::DecodeError> for DecodeError {
+    fn from(_: prost::DecodeError) -> Self {
+        Self::Malformed
+    }
+}
+
+/// Why a signature does not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SignatureError {
+    /// The author's id is no point on the curve.
+    #[error("the author's id is no valid key")]
+    Key,
+    /// Another key signed, or other bytes.
+    #[error("the signature is not the author's")]
+    Mismatch,
+}
+
+/// Why a part's payload cannot be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a part has 1 to {max} bytes, not {got}", max = crate::limits::MAX_PART_BYTES)]
+pub struct PayloadSize {
+    /// Bytes it has.
+    pub got: usize,
+}

@@ -5,14 +5,17 @@
 
 #![forbid(unsafe_code)]
 
+mod codec;
 mod error;
 mod id;
 pub mod limits;
 mod message;
 mod rendition;
 mod sign;
+mod verify;
 
-pub use error::IdError;
+pub use codec::{ChunkHeader, Frame, Header, LengthPrefix, decode, decode_header, encode};
+pub use error::{DecodeError, IdError, PayloadSize, SignatureError};
 pub use id::{
     BroadcastId, Distance, JobId, MAX_RENDITION_NAME_BYTES, ManifestId, MediaId, NODE_KEY_BYTES,
     NodeId, Position, RenditionName, RequestId, RoutingKey, Slot, StreamId,
@@ -25,4 +28,5 @@ pub use message::{
     TranscodeResult, TranscodeSub,
 };
 pub use rendition::{AddressText, Rendition, Roles};
-pub use sign::{SIGNATURE_BYTES, Signed, Statement};
+pub use sign::{SIGNATURE_BYTES, Signed, SigningKey, Statement};
+pub use verify::{Checked, LinkVerifier, Violation};

@@ -1,15 +1,39 @@
 //! Statements that their author signs with its node key.
 //!
-//! A signature covers the BLAKE3 hash, keyed by a context string of its own for each
+//! A signature covers the BLAKE3 hash, derived with a context string of its own for each
 //! kind of statement, of the exact bytes that travel. Whoever passes a statement on
 //! passes those bytes on.
 
-use bytes::Bytes;
+use std::fmt;
 
-use crate::NodeId;
+use bytes::Bytes;
+use ed25519_dalek::{Signature, Signer as _, VerifyingKey};
+
+use crate::{
+    NodeId,
+    error::{DecodeError, SignatureError},
+};
 
 /// Length of an Ed25519 signature in bytes.
 pub const SIGNATURE_BYTES: usize = 64;
+
+/// A kind of statement.
+pub trait Statement: Sized {
+    /// BLAKE3 key-derivation context; no two kinds share one.
+    const CONTEXT: &'static str;
+
+    /// Who has to have signed it.
+    fn author(&self) -> NodeId;
+
+    /// The bytes to sign.
+    fn encode(&self) -> Bytes;
+
+    /// Reads what was signed.
+    ///
+    /// # Errors
+    /// When the bytes are no statement of this kind or break a bound.
+    fn decode(bytes: Bytes) -> Result<Self, DecodeError>;
+}
 
 /// A statement, the bytes that were signed, and the signature.
 ///
@@ -19,6 +43,49 @@ pub struct Signed<T> {
     value: T,
     bytes: Bytes,
     signature: [u8; SIGNATURE_BYTES],
+}
+
+impl<T: Statement> Signed<T> {
+    /// Signs a statement. The key must be its author's for it to verify.
+    #[must_use]
+    pub fn sign(value: T, key: &SigningKey) -> Self {
+        let bytes = value.encode();
+        let signature = key.0.sign(&digest::<T>(&bytes)).to_bytes();
+        Self {
+            value,
+            bytes,
+            signature,
+        }
+    }
+
+    /// Takes a statement as it came over the wire, without looking at the signature.
+    ///
+    /// # Errors
+    /// When the bytes are no statement of this kind or break a bound.
+    pub fn from_wire(bytes: Bytes, signature: &[u8]) -> Result<Self, DecodeError> {
+        let signature = signature
+            .try_into()
+            .map_err(|_| DecodeError::OutOfBounds("signature"))?;
+        Ok(Self {
+            value: T::decode(bytes.clone())?,
+            bytes,
+            signature,
+        })
+    }
+
+    /// Checks that the statement's author signed it.
+    ///
+    /// # Errors
+    /// When the author's id is no valid key or the signature is not its.
+    pub fn verify(&self) -> Result<(), SignatureError> {
+        let key = VerifyingKey::from_bytes(self.value.author().public_key())
+            .map_err(|_| SignatureError::Key)?;
+        key.verify_strict(
+            &digest::<T>(&self.bytes),
+            &Signature::from_bytes(&self.signature),
+        )
+        .map_err(|_| SignatureError::Mismatch)
+    }
 }
 
 impl<T> Signed<T> {
@@ -41,11 +108,36 @@ impl<T> Signed<T> {
     }
 }
 
-/// A kind of statement.
-pub trait Statement: Sized {
-    /// BLAKE3 key-derivation context; no two kinds share one.
-    const CONTEXT: &'static str;
+fn digest<T: Statement>(bytes: &[u8]) -> [u8; 32] {
+    blake3::derive_key(T::CONTEXT, bytes)
+}
 
-    /// Who has to have signed it.
-    fn author(&self) -> NodeId;
+/// A node's secret key. Zeroed when dropped; never printed.
+#[derive(Clone)]
+pub struct SigningKey(ed25519_dalek::SigningKey);
+
+impl SigningKey {
+    /// Takes 32 bytes from a cryptographic random source.
+    #[must_use]
+    pub fn from_bytes(secret: &[u8; 32]) -> Self {
+        Self(ed25519_dalek::SigningKey::from_bytes(secret))
+    }
+
+    /// The secret, for the transport that proves it to neighbours.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; 32] {
+        self.0.to_bytes()
+    }
+
+    /// The node whose key it is.
+    #[must_use]
+    pub fn node_id(&self) -> NodeId {
+        NodeId::from_public_key(self.0.verifying_key().to_bytes())
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SigningKey(..)")
+    }
 }
