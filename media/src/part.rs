@@ -45,8 +45,9 @@ pub struct Part {
     pub init: u32,
     /// How many discontinuities lie before it in the stream's life.
     pub discontinuity: u32,
-    /// Decode time of its first video sample (first audio sample when there is no
-    /// video), in [`TIMESCALE`] ticks.
+    /// Where it begins, in [`TIMESCALE`] ticks: for the first part of a segment the
+    /// presentation time of its key frame (of its first audio sample when there is no
+    /// video), for later parts as far after that as they are decoded after it.
     pub start: u64,
     /// Length in [`TIMESCALE`] ticks, up to the start of the next part.
     pub duration: u32,
