@@ -1,5 +1,7 @@
 //! The ladder on real media, read back by FFmpeg's own tools.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
+
 mod common;
 
 use std::collections::BTreeMap;

@@ -20,6 +20,7 @@ pub use input::{Answer, AskId, Command, CommandId, DialId, Input, Link};
 pub use node::Node;
 pub use output::{
     CommandError, Delivery, DisconnectReason, Event, Failure, Output, Priority, Question, Reply,
+    message_cost,
 };
 pub use stats::Stats;
 pub use time::{Deadline, Time};

@@ -74,6 +74,21 @@ pub enum Output {
     Observe(Event),
 }
 
+/// What a message takes of a link's credit, in bytes; the driver gives as much back when
+/// it is written. Only parts and chunks take any.
+#[must_use]
+pub fn message_cost(message: &Message) -> usize {
+    /// Wire bytes beside a payload or signed header, at most.
+    const OVERHEAD: usize = 64;
+    if let Message::Chunk(chunk) = message {
+        chunk.payload.len() + OVERHEAD
+    } else if let Message::Part(part) = message {
+        part.header.bytes().len() + OVERHEAD
+    } else {
+        0
+    }
+}
+
 /// Classes of traffic on one link, most urgent first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Priority {

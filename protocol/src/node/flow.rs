@@ -10,7 +10,7 @@ use headwater_proto::{
 
 use super::Node;
 use crate::{
-    output::{Failure, Priority},
+    output::{Failure, Priority, message_cost},
     ring::{Entry, Ring, Taken, next},
     stream::{Child, UpstreamState},
     timers::Timer,
@@ -18,9 +18,6 @@ use crate::{
 
 /// How often a hole is asked for before its parent is given up.
 const NACKS: u32 = 3;
-
-/// Wire bytes beside a payload or signed header, at most.
-const OVERHEAD: usize = 64;
 
 impl Node {
     pub(super) fn on_part(&mut self, from: NodeId, part: &Part) {
@@ -138,7 +135,7 @@ impl Node {
         };
         let mut sent = Vec::new();
         while let Some((message, priority)) = step(&stream.ring, child, request, credit) {
-            credit = credit.saturating_sub(cost(&message));
+            credit = credit.saturating_sub(message_cost(&message));
             if let Message::Chunk(chunk) = &message {
                 self.stats.chunks_out += 1;
                 self.stats.chunk_bytes_out += chunk.payload.len() as u64;
@@ -181,7 +178,7 @@ impl Node {
             }
         }
         for message in repairs {
-            let cost = cost(&message);
+            let cost = message_cost(&message);
             let link = self.links.get_mut(&from);
             let Some(link) = link.filter(|link| link.credit >= cost) else {
                 return;
@@ -271,17 +268,6 @@ impl Node {
     }
 }
 
-/// What a message takes of a link's credit; control messages take none.
-fn cost(message: &Message) -> usize {
-    if let Message::Chunk(chunk) = message {
-        chunk.payload.len() + OVERHEAD
-    } else if let Message::Part(part) = message {
-        part.header.bytes().len() + OVERHEAD
-    } else {
-        0
-    }
-}
-
 /// The next message a child is owed, if it is here and fits the credit.
 fn step(
     ring: &Ring,
@@ -329,7 +315,7 @@ fn step(
 }
 
 fn affordable(message: Message, credit: usize) -> Option<Message> {
-    (cost(&message) <= credit).then_some(message)
+    (message_cost(&message) <= credit).then_some(message)
 }
 
 fn chunk_of(entry: &Entry, request: RequestId, index: usize) -> Option<Message> {

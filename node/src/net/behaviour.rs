@@ -1,0 +1,201 @@
+//! One link per neighbour, whatever connections there are.
+//!
+//! Of two nodes the one with the smaller PeerId opens the link, on the connection it
+//! chooses; the other accepts. So two nodes that dial each other at once agree.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    task::{Context, Poll},
+};
+
+use libp2p::{
+    Multiaddr, PeerId,
+    core::{ConnectedPoint, Endpoint, transport::PortUse},
+    swarm::{
+        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler, THandler,
+        THandlerInEvent, THandlerOutEvent, ToSwarm,
+    },
+};
+
+use super::handler::{HandlerEvent, HandlerOrder, LinkHandler, Streams};
+
+/// From the behaviour to the swarm's task.
+#[derive(Debug)]
+pub(super) enum LinksEvent {
+    /// A link's substreams are open.
+    Ready {
+        peer: PeerId,
+        connection: ConnectionId,
+        address: Multiaddr,
+        outbound: bool,
+        streams: Box<Streams>,
+    },
+    /// The connection of a link closed.
+    Closed { peer: PeerId },
+    /// A neighbour opened too many substreams.
+    TooManyStreams { peer: PeerId },
+}
+
+#[derive(Debug)]
+struct Connection {
+    address: Multiaddr,
+    outbound: bool,
+    /// It could not be made a link.
+    failed: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Links {
+    local: PeerId,
+    connections: BTreeMap<PeerId, BTreeMap<ConnectionId, Connection>>,
+    /// The connection that is a neighbour's link, or becomes it.
+    active: BTreeMap<PeerId, ConnectionId>,
+    events: VecDeque<ToSwarm<LinksEvent, HandlerOrder>>,
+}
+
+impl Links {
+    pub(super) const fn new(local: PeerId) -> Self {
+        Self {
+            local,
+            connections: BTreeMap::new(),
+            active: BTreeMap::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Opens a link on a connection, if it is ours to open and there is none.
+    fn open(&mut self, peer: PeerId) {
+        if self.local >= peer || self.active.contains_key(&peer) {
+            return;
+        }
+        let connections = self.connections.get(&peer).into_iter().flatten();
+        let usable = connections
+            .into_iter()
+            .find(|(_, connection)| !connection.failed);
+        if let Some((id, _)) = usable {
+            self.active.insert(peer, *id);
+            self.events.push_back(ToSwarm::NotifyHandler {
+                peer_id: peer,
+                handler: NotifyHandler::One(*id),
+                event: HandlerOrder::Open,
+            });
+        }
+    }
+
+    fn closed(&mut self, peer: PeerId, id: ConnectionId) {
+        if let Some(connections) = self.connections.get_mut(&peer) {
+            connections.remove(&id);
+            if connections.is_empty() {
+                self.connections.remove(&peer);
+            }
+        }
+        if self.active.get(&peer) == Some(&id) {
+            self.active.remove(&peer);
+            self.events
+                .push_back(ToSwarm::GenerateEvent(LinksEvent::Closed { peer }));
+            self.open(peer);
+        }
+    }
+}
+
+impl NetworkBehaviour for Links {
+    type ConnectionHandler = LinkHandler;
+    type ToSwarm = LinksEvent;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: PeerId,
+        _: &Multiaddr,
+        _: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(LinkHandler::new())
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: PeerId,
+        _: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(LinkHandler::new())
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "the library's enum has further events that do not concern links"
+        )]
+        match event {
+            FromSwarm::ConnectionEstablished(established) => {
+                let (address, outbound) = match established.endpoint {
+                    ConnectedPoint::Dialer { address, .. } => (address.clone(), true),
+                    ConnectedPoint::Listener { send_back_addr, .. } => {
+                        (send_back_addr.clone(), false)
+                    }
+                };
+                let connection = Connection {
+                    address,
+                    outbound,
+                    failed: false,
+                };
+                let peer = established.peer_id;
+                let connections = self.connections.entry(peer).or_default();
+                connections.insert(established.connection_id, connection);
+                self.open(peer);
+            }
+            FromSwarm::ConnectionClosed(closed) => {
+                self.closed(closed.peer_id, closed.connection_id);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_connection_handler_event(
+        &mut self,
+        peer: PeerId,
+        id: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
+        match event {
+            HandlerEvent::Ready(streams) => {
+                let connections = self.connections.get(&peer);
+                let Some(connection) = connections.and_then(|all| all.get(&id)) else {
+                    return;
+                };
+                // The side that accepts learns here which connection was chosen. When
+                // the chooser replaces a link, the old one is over for us too.
+                self.active.insert(peer, id);
+                self.events
+                    .push_back(ToSwarm::GenerateEvent(LinksEvent::Ready {
+                        peer,
+                        connection: id,
+                        address: connection.address.clone(),
+                        outbound: connection.outbound,
+                        streams,
+                    }));
+            }
+            HandlerEvent::Failed(reason) => {
+                tracing::debug!(%peer, reason, "no link on this connection");
+                let connections = self.connections.get_mut(&peer);
+                if let Some(connection) = connections.and_then(|all| all.get_mut(&id)) {
+                    connection.failed = true;
+                }
+                if self.active.get(&peer) == Some(&id) {
+                    self.active.remove(&peer);
+                    self.open(peer);
+                }
+            }
+            HandlerEvent::TooManyStreams => {
+                let event = LinksEvent::TooManyStreams { peer };
+                self.events.push_back(ToSwarm::GenerateEvent(event));
+            }
+        }
+    }
+
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<LinksEvent, THandlerInEvent<Self>>> {
+        self.events.pop_front().map_or(Poll::Pending, Poll::Ready)
+    }
+}
