@@ -1,1 +1,19 @@
-//! Jobs, their assignment and the keys that sign for them.
+//! Jobs, their assignment and the keys that sign for them. Knows no peers and no video:
+//! a node is 32 opaque bytes here, a stream a text.
+//!
+//! A [`Ledger`] says which transcoder holds which job. The embedded one is a file, the
+//! [`JobBook`]; a contract on Ethereum is another.
+
+#![forbid(unsafe_code)]
+
+mod assignment;
+pub mod election;
+pub mod ethereum;
+mod job_book;
+mod ledger;
+mod types;
+
+pub use assignment::{Assignment, ClaimRefused, verify_assignment};
+pub use job_book::JobBook;
+pub use ledger::{Batch, Cursor, Event, Future, JobFilter, Ledger, LedgerError, NewJob, Watch};
+pub use types::{Address, AddressError, Job, JobId, JobState, NodeKey, Transcoder, Wei};

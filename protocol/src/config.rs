@@ -1,85 +1,168 @@
-//! Every knob and bound of a node's behaviour.
+//! What an operator may decide, and every bound of the core.
 
 use std::time::Duration;
 
 use headwater_proto::Roles;
 
-/// How a node behaves. The defaults are what a real node runs with.
-#[derive(Debug, Clone)]
+/// Limits and intervals of one node. The defaults suit a node on the internet.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// What the node does for the network.
+    /// What this node does for the network. Only a relayer passes requests on.
     pub roles: Roles,
-    /// Children of one stream of its own; more are turned away.
-    pub max_children_own: usize,
-    /// Children of one stream it relays.
-    pub max_children_relayed: usize,
-    /// Links; more are closed.
-    pub max_links: usize,
-    /// Streams it carries at once.
+    /// Open links; one more is closed at once. Default 256.
+    pub max_peers: usize,
+    /// Streams that are owned, carried or subscribed to at once. Default 256.
     pub max_streams: usize,
-    /// Requests it has under way for one neighbour.
+    /// Subscriptions that one neighbour may hold here. Default 128.
+    pub max_subs_per_peer: usize,
+    /// Nodes that one stream goes to. Default 8 at a broadcaster, 32 elsewhere (see
+    /// [`Config::for_roles`]); at 0 nothing is served.
+    pub max_children: usize,
+    /// Routed requests under way. Default 1024.
+    pub max_requests: usize,
+    /// Routed requests under way for one neighbour. Default 64.
     pub max_requests_per_peer: usize,
-    /// Master playlists it remembers.
+    /// Broadcasts whose master playlist is kept. Default 256.
     pub max_masters: usize,
-    /// Bytes of one stream's ring. A larger one serves later joiners and slower
-    /// children.
-    pub ring_bytes: usize,
-    /// Segments of one stream's ring.
+    /// Neighbours that are told of changes to one master playlist. Default 256.
+    pub max_followers: usize,
+    /// Jobs that this transcoder works on at once. Default 64.
+    pub max_jobs: usize,
+    /// Transcoders' claims that are remembered. Default 256.
+    pub max_claims: usize,
+    /// Unanswered questions to the driver. Default 256.
+    pub max_asks: usize,
+    /// Segments kept of each stream, at least 2. Default 8.
     pub ring_segments: usize,
-    /// A parent that is silent for longer has failed.
-    pub silence: Duration,
-    /// A parent that said it has no data itself is given this long.
-    pub pending: Duration,
-    /// A neighbour that does not answer a Sub at all is given this long.
-    pub ask: Duration,
-    /// How long a hole in a stream may stay before it is asked for.
-    pub repair: Duration,
-    /// How long a stream without consumers is kept coming, for those who zap back.
+    /// Payload bytes kept of each stream, at least two parts of the largest size.
+    /// Default 32 MiB.
+    pub ring_bytes: usize,
+    /// Payload bytes kept of all streams. Default 512 MiB.
+    pub total_ring_bytes: usize,
+    /// A child this many bytes behind, and past [`Config::lag_age`] after joining, jumps
+    /// to the newest segment. Default 16 MiB.
+    pub lag_bytes: usize,
+    /// A child that has not caught up for this long jumps to the newest segment.
+    /// Default 4 s.
+    pub lag_age: Duration,
+    /// Silence of a parent after which the stream is asked for elsewhere. Default
+    /// 750 ms; must be well above [`headwater_proto::limits::SUB_ACK_INTERVAL_MS`].
+    pub parent_silence: Duration,
+    /// How long a parent may say Pending before the stream is asked for elsewhere.
+    /// Default 2.5 s.
+    pub pending_patience: Duration,
+    /// A child is told Pending when it has waited this long. Default 100 ms.
+    pub pending_ack_after: Duration,
+    /// First and longest pause between attempts of a subscriber. Default 250 ms, 2 s.
+    pub retry: Backoff,
+    /// First and longest pause between TranscodeSubs and between TranscodeResponses.
+    /// Default 500 ms, 10 s.
+    pub job_retry: Backoff,
+    /// A result that was acknowledged is repeated after this long, so that the
+    /// broadcaster notices when it no longer comes. Default 3 s.
+    pub respond_heartbeat: Duration,
+    /// A stream nobody wants any more is kept this long. Default 3 s.
     pub linger: Duration,
-    /// How long an ended stream is still served.
+    /// A stream that ended is kept this long for late subscribers. Default 30 s.
     pub keep_finished: Duration,
-    /// First wait before a failed subscription is tried again.
-    pub retry_min: Duration,
-    /// Longest such wait.
-    pub retry_max: Duration,
-    /// Time a request may take per hop that it may still go.
-    pub request_per_hop: Duration,
-    /// A quiet link is asked for a sign of life after this long, and closed after twice
-    /// as long.
-    pub keep_alive: Duration,
-    /// A transcoder repeats its result this often, so that it can be missed.
-    pub respond_interval: Duration,
-    /// Dials of one transcoder for one job within a minute.
-    pub max_dials_per_minute: usize,
-    /// Bad messages within ten seconds that close a link.
+    /// A stream that ended waits this long for what is still missing. Default 3 s.
+    pub finish_grace: Duration,
+    /// A hole is asked for (Nack) after this long. Default 150 ms.
+    pub nack_after: Duration,
+    /// A hole is given up after this long. Default 2 s.
+    pub gap_after: Duration,
+    /// How long the originator of a routed request waits in all. A relay waits
+    /// [`Config::request_hop_margin`] less for each hop so far, so that its "timed out"
+    /// still finds its asker waiting. Default 4 s.
+    pub request_timeout: Duration,
+    /// See [`Config::request_timeout`]. Default 150 ms.
+    pub request_hop_margin: Duration,
+    /// An alternate is asked besides when a neighbour has not answered after this long;
+    /// a late answer still counts. Default 1.2 s.
+    pub request_patience: Duration,
+    /// A link idle this long is pinged. Default 5 s.
+    pub ping_after: Duration,
+    /// A link whose Pong takes this long is closed. Default 10 s.
+    pub pong_within: Duration,
+    /// Violations within [`Config::violation_window`] after which a link is closed.
+    /// Default 16.
     pub max_violations: u32,
+    /// See [`Config::max_violations`]. Default 60 s.
+    pub violation_window: Duration,
+    /// Dials towards one transcoder's job within a minute. Default 3.
+    pub max_dials_per_minute: usize,
+    /// Shortest time between two TranscodeSubs of one neighbour and job that a relay
+    /// passes on. Default 400 ms.
+    pub claim_interval: Duration,
+}
+
+/// Pauses that double from `first` to `cap`, each varied by up to a quarter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    /// The first pause.
+    pub first: Duration,
+    /// The longest pause.
+    pub cap: Duration,
+}
+
+impl Config {
+    /// The defaults for a node with these roles.
+    #[must_use]
+    pub fn for_roles(roles: Roles) -> Self {
+        Self {
+            roles,
+            max_children: if roles.broadcaster { 8 } else { 32 },
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
             roles: Roles::default(),
-            max_children_own: 8,
-            max_children_relayed: 32,
-            max_links: 512,
-            max_streams: 1024,
-            max_requests_per_peer: 256,
-            max_masters: 1024,
-            ring_bytes: 32 * 1024 * 1024,
-            ring_segments: 6,
-            silence: Duration::from_millis(750),
-            pending: Duration::from_millis(2500),
-            ask: Duration::from_millis(1000),
-            repair: Duration::from_millis(300),
+            max_peers: 256,
+            max_streams: 256,
+            max_subs_per_peer: 128,
+            max_children: 32,
+            max_requests: 1024,
+            max_requests_per_peer: 64,
+            max_masters: 256,
+            max_followers: 256,
+            max_jobs: 64,
+            max_claims: 256,
+            max_asks: 256,
+            ring_segments: 8,
+            ring_bytes: 32 << 20,
+            total_ring_bytes: 512 << 20,
+            lag_bytes: 16 << 20,
+            lag_age: Duration::from_secs(4),
+            parent_silence: Duration::from_millis(750),
+            pending_patience: Duration::from_millis(2500),
+            pending_ack_after: Duration::from_millis(100),
+            retry: Backoff {
+                first: Duration::from_millis(250),
+                cap: Duration::from_secs(2),
+            },
+            job_retry: Backoff {
+                first: Duration::from_millis(500),
+                cap: Duration::from_secs(10),
+            },
+            respond_heartbeat: Duration::from_secs(3),
             linger: Duration::from_secs(3),
             keep_finished: Duration::from_secs(30),
-            retry_min: Duration::from_millis(250),
-            retry_max: Duration::from_secs(2),
-            request_per_hop: Duration::from_millis(250),
-            keep_alive: Duration::from_secs(5),
-            respond_interval: Duration::from_secs(3),
+            finish_grace: Duration::from_secs(3),
+            nack_after: Duration::from_millis(150),
+            gap_after: Duration::from_secs(2),
+            request_timeout: Duration::from_secs(4),
+            request_hop_margin: Duration::from_millis(150),
+            request_patience: Duration::from_millis(1200),
+            ping_after: Duration::from_secs(5),
+            pong_within: Duration::from_secs(10),
+            max_violations: 16,
+            violation_window: Duration::from_secs(60),
             max_dials_per_minute: 3,
-            max_violations: 8,
+            claim_interval: Duration::from_millis(400),
         }
     }
 }

@@ -1,21 +1,30 @@
 //! How a node behaves: one sans-I/O state machine.
 //!
-//! What is on the wire is the `headwater-proto` crate's.
+//! Open [`Node`] first, then [`Input`] and [`Output`]. What is on the wire is the
+//! `headwater-proto` crate's; sockets, clocks, media and ledgers are the driver's.
 
 #![forbid(unsafe_code)]
 
 mod config;
+mod cx;
+mod feed;
 mod input;
+mod jobs;
+mod links;
+mod master;
 mod node;
 mod output;
-mod ring;
+mod requests;
+mod routing;
 mod stats;
-mod stream;
+mod streams;
+#[cfg(test)]
+mod tests;
 mod time;
 mod timers;
 mod view;
 
-pub use config::Config;
+pub use config::{Backoff, Config};
 pub use input::{Answer, AskId, Command, CommandId, DialId, Input, Link};
 pub use node::Node;
 pub use output::{

@@ -1,336 +1,509 @@
-//! The node: takes inputs, hands each to its sub-machine, queues outputs.
+//! Where every input goes.
 
-mod feeds;
-mod flow;
-mod jobs;
-mod links;
-mod local;
-mod masters;
-mod requests;
-mod routing;
-mod streams;
-mod upstream;
-
-use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
-
-use headwater_proto::{JobId, ManifestId, Message, NodeId, RequestId, RoutingKey, StreamId};
-use rand_chacha::{
-    ChaCha8Rng,
-    rand_core::{Rng as _, SeedableRng as _},
+use headwater_proto::{
+    JobProbe, ManifestId, Message, NoRouteReason, NodeId, NodeStatusReq, Ping, RequestId, Sub,
+    TranscodeResponse, Violation, limits::MAX_HOPS,
 };
 
-use self::{feeds::Feed, jobs::Job, links::Neighbour, masters::Master, requests::Pending};
 use crate::{
     config::Config,
-    input::{Answer, AskId, Command, CommandId, DialId, Input},
-    output::{CommandError, Output, Priority, Question, Reply},
+    cx::{Asked, Cx, Requester},
+    feed::Feeds,
+    input::{Answer, AskId, Command, CommandId, Input, Link},
+    jobs::Jobs,
+    master::Masters,
+    output::{DisconnectReason, Failure, Output, Priority, Question, Reply},
+    requests::{Outcome, Requests, What, answer},
     stats::Stats,
-    stream::Stream,
+    streams::{Child, Streams},
     time::{Deadline, Time},
-    timers::{Timer, Timers},
-    view::{PeerView, StreamView},
+    timers::Timer,
 };
 
-/// One participant of the overlay: broadcaster, relay, subscriber and transcoder alike.
+/// One participant of the network: broadcaster, relayer, transcoder and viewer alike.
 ///
-/// `Node` performs no I/O, reads no clock and draws no entropy. Feed it [`Input`]s, then
-/// carry out the [`Output`]s in order until [`Node::poll_output`] gives `None`, then wait
-/// for the next input or until [`Node::poll_timeout`].
+/// It performs no I/O, reads no clock and draws no entropy but from its seed: the same
+/// inputs at the same times give the same outputs. A driver
 ///
-/// 1. `now` never decreases; an older `now` counts as the newest one seen.
-/// 2. Outputs are carried out in order, without waiting; what comes of them returns as
-///    inputs.
-/// 3. Each [`Input::Command`] gets exactly one [`Output::Reply`], each [`Output::Dial`]
-///    exactly one [`Input::Connected`] or [`Input::DialFailed`], each [`Output::Ask`] at
-///    most one [`Input::Answer`].
-/// 4. The same seed and inputs give the same outputs, on every machine.
+/// 1. gives it what happens ([`Node::handle`]), with a time that never decreases (an
+///    earlier one counts as the latest);
+/// 2. carries out what it wants ([`Node::poll_output`]) in order, without waiting in
+///    between, until there is nothing more;
+/// 3. sleeps until something happens or [`Node::poll_timeout`] has come, which it tells
+///    as [`Input::Timeout`].
+///
+/// Each command gets one reply, each question one answer, each dial one outcome.
+/// A link is FIFO within each [`Priority`], and nothing comes from it after
+/// [`Input::Disconnected`]. After [`Output::Disconnect`] the node treats the link as
+/// gone at once.
+#[derive(Debug)]
 pub struct Node {
-    id: NodeId,
-    key: RoutingKey,
-    config: Config,
-    now: Time,
-    rng: ChaCha8Rng,
-    out: VecDeque<Output>,
-    timers: Timers,
-    stats: Stats,
-    next_id: u64,
-    links: BTreeMap<NodeId, Neighbour>,
-    streams: BTreeMap<StreamId, Stream>,
-    /// Which stream a request of ours, present or past, was for.
-    subs: BTreeMap<RequestId, StreamId>,
-    requests: BTreeMap<RequestId, Pending>,
-    masters: BTreeMap<ManifestId, Master>,
-    jobs: BTreeMap<JobId, Job>,
-    feeds: BTreeMap<(NodeId, JobId), Feed>,
-    asks: BTreeMap<AskId, Asked>,
-    dials: BTreeMap<DialId, (NodeId, JobId)>,
-}
-
-/// Why a question was put to the driver.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Asked {
-    /// A claim to subscribe with.
-    Claim(JobId),
-    /// Whether a transcoder's claim holds.
-    CheckClaim(NodeId, JobId),
-    /// What to answer to a neighbour, or to a command, that asked.
-    Answer(Origin),
-    /// Whether to take a transcoder's result for a broadcast.
-    CheckResult(Origin, ManifestId),
-}
-
-/// Who waits for an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Origin {
-    /// A neighbour, by its request.
-    Peer(NodeId, RequestId),
-    /// This machine.
-    Local(CommandId),
-    /// A job of this node, for its result.
-    Job(JobId),
-}
-
-impl std::fmt::Debug for Node {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Node")
-            .field("id", &self.id)
-            .field("now", &self.now)
-            .field("links", &self.links.len())
-            .field("streams", &self.streams.len())
-            .finish_non_exhaustive()
-    }
+    pub(crate) cx: Cx,
+    pub(crate) streams: Streams,
+    masters: Masters,
+    requests: Requests,
+    feeds: Feeds,
+    pub(crate) jobs: Jobs,
 }
 
 impl Node {
-    /// A node without links. `seed` is all its randomness.
+    /// A node without links. `seed` decides every random choice: it varies pauses, and
+    /// is no secret.
     #[must_use]
     pub fn new(id: NodeId, config: Config, seed: [u8; 32], now: Time) -> Self {
         Self {
-            id,
-            key: id.routing_key(),
-            config,
-            now,
-            rng: ChaCha8Rng::from_seed(seed),
-            out: VecDeque::new(),
-            timers: Timers::default(),
-            stats: Stats::default(),
-            next_id: 1,
-            links: BTreeMap::new(),
-            streams: BTreeMap::new(),
-            subs: BTreeMap::new(),
-            requests: BTreeMap::new(),
-            masters: BTreeMap::new(),
-            jobs: BTreeMap::new(),
-            feeds: BTreeMap::new(),
-            asks: BTreeMap::new(),
-            dials: BTreeMap::new(),
+            cx: Cx::new(id, config, seed, now),
+            streams: Streams::default(),
+            masters: Masters::default(),
+            requests: Requests::default(),
+            feeds: Feeds::default(),
+            jobs: Jobs::default(),
         }
     }
 
-    /// Applies one input. Never fails and never panics, whatever a peer sends.
+    /// Applies one input. Never fails and never panics, whatever a neighbour sends.
     pub fn handle(&mut self, now: Time, input: Input) {
-        self.now = self.now.max(now);
+        self.cx.now = self.cx.now.max(now);
+        self.cx.stats.inputs += 1;
         match input {
-            Input::Command { id, command } => self.command(id, command),
-            Input::Connected { peer, link } => self.connected(peer, &link),
-            Input::Disconnected { peer } => self.disconnected(peer),
-            Input::DialFailed { dial } => self.dial_failed(dial),
-            Input::Received { from, message } => self.received(from, message.into_inner()),
-            Input::Violation { from, violation } => {
-                *self.stats.violations.entry(violation).or_default() += 1;
-                self.misbehaved(from, "broken data");
+            Input::Command { id, command } => self.on_command(id, command),
+            Input::Connected { peer, link } => self.on_connected(peer, &link),
+            Input::Disconnected { peer } => self.on_disconnected(peer),
+            Input::DialFailed { dial } => self.feeds.on_dialled(dial),
+            Input::Received { from, message } => {
+                if let Some(link) = self.cx.links.get_mut(&from) {
+                    link.heard = self.cx.now;
+                    self.cx.stats.messages_in += 1;
+                    self.on_message(from, message.into_inner());
+                }
             }
-            Input::Writable { peer, credit } => self.writable(peer, credit),
-            Input::Answer { ask, answer } => self.answered(ask, answer),
+            Input::Violation { from, violation } => {
+                self.cx.violation(from, violation_name(violation));
+            }
+            Input::Writable { peer, credit } => {
+                if let Some(link) = self.cx.links.get_mut(&peer) {
+                    link.credit = link.credit.saturating_add(credit).min(link.credit_max);
+                    self.streams.on_writable(&mut self.cx, peer);
+                }
+            }
+            Input::Answer { ask, answer } => self.on_answer(ask, answer),
             Input::Timeout => {}
         }
-        while let Some(timer) = self.timers.pop(self.now) {
-            self.timer(timer);
-        }
+        self.run_timers();
+        self.after();
     }
 
-    /// The next thing to do, in causal order.
+    /// The next thing to do, in order of cause and effect.
     #[must_use]
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.out.pop_front()
+        self.cx.pop_output()
     }
 
-    /// When [`Input::Timeout`] is due next. Changes only in [`Node::handle`].
+    /// When [`Input::Timeout`] is due, and for what. Changes only in [`Node::handle`].
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Deadline> {
-        self.timers.next()
+        self.cx.timers.next()
     }
 
-    /// The node's id.
-    #[must_use]
-    pub const fn id(&self) -> NodeId {
-        self.id
-    }
-
-    /// Counters since the start.
+    /// What was counted so far.
     #[must_use]
     pub const fn stats(&self) -> &Stats {
-        &self.stats
+        &self.cx.stats
     }
 
-    /// The open links.
-    pub fn peers(&self) -> impl Iterator<Item = PeerView> {
-        self.links.iter().map(|(peer, link)| PeerView {
-            peer: *peer,
-            roles: link.roles,
-            credit: link.credit,
-        })
+    /// This node.
+    #[must_use]
+    pub const fn id(&self) -> NodeId {
+        self.cx.me
     }
 
-    /// The streams it carries.
-    pub fn streams(&self) -> impl Iterator<Item = StreamView> {
-        self.streams.values().map(|stream| StreamView {
-            stream: stream.id.clone(),
-            owned: stream.owned,
-            parent: stream.parent(),
-            children: stream.children.keys().map(|(peer, _)| *peer).collect(),
-            delivered: stream.local.is_some(),
-            edge: stream.ring.edge(),
-            finished: stream.finish.is_some(),
-            ring_bytes: stream.ring.bytes(),
-        })
+    /// Routed requests that wait for an answer.
+    #[must_use]
+    pub fn open_requests(&self) -> usize {
+        self.requests.len()
     }
 
-    fn command(&mut self, id: CommandId, command: Command) {
-        let done = match command {
-            Command::Publish { stream } => self.publish(stream),
-            Command::Append { header, chunks } => self.append(&header, &chunks),
-            Command::Finish { body } => self.finish(&body),
-            Command::SetMaster { body } => self.set_master(body),
-            Command::Subscribe { stream, from } => self.subscribe(&stream, from),
-            Command::Unsubscribe { stream } => self.unsubscribe(&stream),
-            Command::FollowMaster { manifest } => self.follow_master(manifest),
-            Command::UnfollowMaster { manifest } => self.unfollow_master(manifest),
-            Command::StartJob { job, stream, from } => self.start_job(job, &stream, from),
-            Command::StopJob { job } => self.stop_job(job),
-            Command::Respond { body } => self.respond(body),
-            Command::RequestStatus { node } => return self.request_status(id, node),
+    /// Broadcasts whose master playlist is made, followed or kept.
+    #[must_use]
+    pub fn known_masters(&self) -> usize {
+        self.masters.len()
+    }
+
+    // ---- commands ------------------------------------------------------------------
+
+    fn on_command(&mut self, id: CommandId, command: Command) {
+        let cx = &mut self.cx;
+        let result = match command {
+            Command::Publish { stream } => self.streams.publish(cx, stream),
+            Command::Append { header, chunks } => self.streams.append(cx, &header, chunks),
+            Command::Finish { body } => {
+                let stream = body.value().stream.clone();
+                let result = self.streams.finish(cx, body);
+                if result.is_ok() {
+                    self.feeds.on_finished(&stream);
+                }
+                result
+            }
+            Command::SetMaster { body } => self.masters.set(cx, body),
+            Command::Subscribe { stream, from } => self.streams.deliver(cx, stream, from, None),
+            Command::Unsubscribe { stream } => self.streams.undeliver(cx, &stream, None),
+            Command::FollowMaster { manifest } => self.masters.follow(cx, manifest),
+            Command::UnfollowMaster { manifest } => {
+                self.masters.unfollow(cx, manifest);
+                Ok(())
+            }
+            Command::RequestStatus { node } => {
+                return self.request(What::Status(node), Requester::Command(id), MAX_HOPS);
+            }
             Command::Probe {
                 transcoder,
                 stream,
                 renditions,
-            } => return self.probe(id, transcoder, stream, renditions),
+            } => {
+                let what = What::Probe {
+                    transcoder,
+                    stream,
+                    renditions,
+                };
+                return self.request(what, Requester::Command(id), MAX_HOPS);
+            }
+            Command::StartJob { job, stream, from } => {
+                let result = self.jobs.start(cx, &mut self.streams, job, stream, from);
+                if result.is_ok() {
+                    self.cx.reply(id, Ok(Reply::Done));
+                    return;
+                }
+                result
+            }
+            Command::StopJob { job } => self.jobs.stop(cx, &mut self.streams, job),
+            Command::Respond { body } => match self.jobs.respond(cx, body) {
+                Ok(body) => {
+                    let to = Requester::Job(body.value().job);
+                    self.request(What::Response(body), to, MAX_HOPS);
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            },
         };
-        self.reply(id, done.map(|()| Reply::Done));
+        self.cx.reply(id, result.map(|()| Reply::Done));
     }
 
-    fn received(&mut self, from: NodeId, message: Message) {
-        // What is still on its way when a link closes has no sender any more.
-        let Some(link) = self.links.get_mut(&from) else {
+    // ---- links ---------------------------------------------------------------------
+
+    fn on_connected(&mut self, peer: NodeId, link: &Link) {
+        if let Some(dial) = link.dial {
+            self.feeds.on_dialled(dial);
+        }
+        if peer == self.cx.me {
+            return;
+        }
+        self.on_disconnected(peer);
+        if self.cx.links.len() >= self.cx.config.max_peers {
+            let reason = DisconnectReason::TooManyLinks;
+            return self.cx.emit(Output::Disconnect { peer, reason });
+        }
+        let cx = &mut self.cx;
+        cx.links.insert(peer, link.roles, link.credit, cx.now);
+        cx.timers
+            .set(Timer::Link(peer), Some(cx.now + cx.config.ping_after));
+        self.streams.on_connected(cx, peer);
+        self.masters.on_connected(cx, peer);
+    }
+
+    fn on_disconnected(&mut self, peer: NodeId) {
+        let cx = &mut self.cx;
+        let Some(link) = cx.links.remove(&peer) else {
             return;
         };
-        link.heard = self.now;
+        cx.timers.set(Timer::Link(peer), None);
+        self.streams.on_disconnected(cx, peer, &link.up, &link.down);
+        self.masters.on_disconnected(cx, peer);
+        self.requests.on_disconnected(cx, peer);
+    }
+
+    fn on_link_timer(&mut self, peer: NodeId) {
+        let cx = &mut self.cx;
+        let (now, ping_after, pong_within) = (cx.now, cx.config.ping_after, cx.config.pong_within);
+        let Some(link) = cx.links.get_mut(&peer) else {
+            return;
+        };
+        if let Some((_, sent)) = link.ping
+            && link.heard < sent
+        {
+            if sent + pong_within <= now {
+                let reason = DisconnectReason::Silent;
+                cx.emit(Output::Disconnect { peer, reason });
+                return self.on_disconnected(peer);
+            }
+            let due = sent + pong_within;
+            return cx.timers.set(Timer::Link(peer), Some(due));
+        }
+        link.ping = None;
+        let idle = link.heard + ping_after;
+        let due = if idle <= now {
+            let nonce = cx.random();
+            if let Some(link) = cx.links.get_mut(&peer) {
+                link.ping = Some((nonce, now));
+            }
+            cx.send(peer, Message::Ping(Ping { nonce }), Priority::Control);
+            now + pong_within
+        } else {
+            idle
+        };
+        cx.timers.set(Timer::Link(peer), Some(due));
+    }
+
+    // ---- messages ------------------------------------------------------------------
+
+    fn on_message(&mut self, from: NodeId, message: Message) {
+        let cx = &mut self.cx;
         match message {
-            // The driver exchanged these before it said Connected.
-            Message::Hello(_) => {}
-            Message::Ping(ping) => self.send(from, Message::Pong(ping)),
-            Message::Pong(_) => {}
-            Message::Sub(sub) => self.on_sub(from, sub),
-            Message::SubAck(ack) => self.on_sub_ack(from, ack),
-            Message::NotFound(not_found) => self.on_not_found(from, not_found.request),
-            Message::NoRoute(no_route) => {
-                self.on_no_route(from, no_route.request, no_route.reason);
+            Message::Hello(_) => cx.violation(from, "second hello"),
+            Message::Ping(ping) => cx.send(from, Message::Pong(ping), Priority::Control),
+            Message::Pong(pong) => self.on_pong(from, pong),
+            Message::Sub(sub) => self.on_sub(from, &sub),
+            Message::SubAck(ack) => self.streams.on_sub_ack(cx, from, ack),
+            Message::NotFound(answer) => self.on_refused(from, answer.request, Failure::NotFound),
+            Message::NoRoute(answer) => {
+                self.on_refused(from, answer.request, Failure::NoRoute(answer.reason));
             }
-            Message::Redirect(redirect) => self.on_redirect(from, &redirect),
-            Message::Cancel(cancel) => self.on_cancel(from, cancel.request),
-            Message::Finish(finish) => self.on_finish(from, &finish),
-            Message::Part(part) => self.on_part(from, &part),
-            Message::Chunk(chunk) => self.on_chunk(from, &chunk),
-            Message::Nack(nack) => self.on_nack(from, &nack),
-            Message::Gap(gap) => self.on_gap(from, &gap),
-            Message::GetMasterPlaylist(get) => self.on_get_master(from, &get),
-            Message::MasterPlaylistData(data) => self.on_master_data(from, data),
-            Message::NodeStatusReq(request) => self.on_status_req(from, &request),
-            Message::NodeStatusData(data) => self.on_status_data(from, data),
-            Message::TranscodeSub(sub) => self.on_transcode_sub(from, sub),
-            Message::TranscodeResponse(response) => self.on_transcode_response(from, response),
-            Message::JobProbe(probe) => self.on_probe(from, probe),
-            Message::JobProbeReply(reply) => self.on_probe_reply(from, &reply),
+            // The other nodes are not dialled yet: an alternate is asked instead.
+            Message::Redirect(answer) => {
+                let failure = Failure::NoRoute(NoRouteReason::Overloaded);
+                self.on_refused(from, answer.request, failure);
+            }
+            Message::Cancel(cancel) => self.streams.on_cancel(cx, from, &cancel),
+            Message::Finish(finish) => self.streams.on_finish(cx, from, finish),
+            Message::Part(part) => self.streams.on_part(cx, from, &part),
+            Message::Chunk(chunk) => self.streams.on_chunk(cx, from, chunk),
+            Message::Nack(nack) => self.streams.on_nack(cx, from, nack),
+            Message::Gap(gap) => self.streams.on_gap(cx, from, &gap),
+            Message::GetMasterPlaylist(get) => self.masters.on_get(cx, from, &get),
+            Message::MasterPlaylistData(data) => {
+                if self.requests.contains(data.request) {
+                    let outcome = Outcome::Master(data.body);
+                    self.requests.on_answer(cx, from, data.request, outcome);
+                } else {
+                    self.masters.on_data(cx, from, data);
+                }
+            }
+            Message::NodeStatusReq(NodeStatusReq {
+                request,
+                node,
+                hops_left,
+            }) => {
+                let to = Requester::Peer(from, request);
+                self.request(What::Status(node), to, hops_left);
+            }
+            Message::NodeStatusData(data) => {
+                let outcome = Outcome::Status(data.body);
+                self.requests.on_answer(cx, from, data.request, outcome);
+            }
+            Message::TranscodeSub(sub) => {
+                self.feeds
+                    .on_transcode_sub(cx, &mut self.streams, from, sub);
+            }
+            Message::TranscodeResponse(TranscodeResponse {
+                request,
+                hops_left,
+                body,
+            }) => {
+                let to = Requester::Peer(from, request);
+                self.request(What::Response(body), to, hops_left);
+            }
+            Message::JobProbe(probe) => self.on_job_probe(from, probe),
+            Message::JobProbeReply(reply) => {
+                let outcome = Outcome::Probe {
+                    available: reply.available,
+                    load: reply.load,
+                };
+                self.requests.on_answer(cx, from, reply.request, outcome);
+            }
         }
     }
 
-    fn answered(&mut self, ask: AskId, answer: Answer) {
-        let Some(asked) = self.asks.remove(&ask) else {
+    fn on_pong(&mut self, from: NodeId, pong: Ping) {
+        let sent = self
+            .cx
+            .links
+            .get_mut(&from)
+            .and_then(|link| link.ping.take());
+        if sent.is_none_or(|(nonce, _)| nonce != pong.nonce) {
+            self.cx.violation(from, "pong without ping");
+        }
+    }
+
+    fn on_sub(&mut self, from: NodeId, sub: &Sub) {
+        self.cx.stats.subs_in += 1;
+        let mut child = Child::new(from, sub.request, sub.from, self.cx.now);
+        if sub.stream.node == self.cx.me {
+            child.feed = self.feeds.job_of(from, &sub.stream).map(|job| (from, job));
+        }
+        self.streams
+            .admit(&mut self.cx, &sub.stream, child, sub.hops_left, None);
+    }
+
+    fn on_job_probe(&mut self, from: NodeId, probe: JobProbe) {
+        let to = Requester::Peer(from, probe.request);
+        let what = What::Probe {
+            transcoder: probe.transcoder,
+            stream: probe.stream,
+            renditions: probe.renditions,
+        };
+        self.request(what, to, probe.hops_left);
+    }
+
+    fn on_refused(&mut self, from: NodeId, request: RequestId, failure: Failure) {
+        let cx = &mut self.cx;
+        if self.streams.on_refused(cx, from, request, failure) {
+            return;
+        }
+        if self.masters.contains(request) {
+            self.masters.on_refused(cx, from, request, failure);
+        } else {
+            self.requests
+                .on_answer(cx, from, request, Outcome::Failed(failure));
+        }
+    }
+
+    /// Starts a routed request, or answers it when this node is its target.
+    fn request(&mut self, what: What, requester: Requester, hops_left: u8) {
+        let cx = &mut self.cx;
+        if what.target() != cx.me {
+            return self.requests.start(cx, what, requester, hops_left);
+        }
+        let asked = match what {
+            What::Status(_) => cx.ask(Question::Status, Asked::Status { to: requester }),
+            What::Probe {
+                stream, renditions, ..
+            } => {
+                let question = Question::Probe { stream, renditions };
+                cx.ask(question, Asked::Probe { to: requester })
+            }
+            What::Response(body) => {
+                let result = body.value();
+                let name = (result.transcoder, result.job);
+                if !self.feeds.is_current(name, result.sequence) {
+                    cx.stats.stale_claims += 1;
+                    return answer(cx, requester, Outcome::Failed(Failure::NotFound));
+                }
+                let asked = Asked::CheckResult {
+                    to: requester,
+                    name,
+                    sequence: result.sequence,
+                    manifest: ManifestId {
+                        node: result.stream.node,
+                        broadcast: result.stream.broadcast,
+                    },
+                };
+                cx.ask(Question::CheckResult { body }, asked)
+            }
+        };
+        if !asked {
+            let busy = Failure::NoRoute(NoRouteReason::Overloaded);
+            answer(cx, requester, Outcome::Failed(busy));
+        }
+    }
+
+    // ---- the driver's answers ------------------------------------------------------
+
+    fn on_answer(&mut self, ask: AskId, given: Answer) {
+        let cx = &mut self.cx;
+        let Some(asked) = cx.take_ask(ask) else {
             return;
         };
-        match (asked, answer) {
-            (Asked::Claim(job), Answer::Claim(claim)) => self.claim_ready(job, claim),
-            (Asked::CheckClaim(transcoder, job), Answer::ClaimGranted { addresses }) => {
-                self.claim_granted(transcoder, job, addresses);
+        // An answer of another kind than the question counts as a refusal.
+        match asked {
+            Asked::Claim { stream } => {
+                let claim = if let Answer::Claim(claim) = given {
+                    claim
+                } else {
+                    None
+                };
+                self.streams.on_claim(cx, &stream, claim);
             }
-            (Asked::CheckClaim(transcoder, job), Answer::ClaimRefused) => {
-                self.claim_refused(transcoder, job);
+            Asked::CheckClaim { transcoder, job } => {
+                let addresses = if let Answer::ClaimGranted { addresses } = given {
+                    Some(addresses)
+                } else {
+                    None
+                };
+                let name = (transcoder, job);
+                self.feeds
+                    .on_checked(cx, &mut self.streams, name, addresses);
             }
-            (Asked::Answer(origin), Answer::Status(body)) => self.status_ready(origin, body),
-            (Asked::Answer(origin), Answer::Probe { available }) => {
-                self.probe_ready(origin, available);
+            Asked::CheckResult {
+                to,
+                name,
+                sequence,
+                manifest,
+            } => {
+                let accepted = matches!(given, Answer::Result { accepted: true });
+                if accepted {
+                    self.feeds.accept_result(cx, name, sequence);
+                }
+                let body = self.masters.body(&manifest).filter(|_| accepted).cloned();
+                let refused = Outcome::Failed(Failure::NotFound);
+                answer(cx, to, body.map_or(refused, Outcome::Master));
             }
-            (Asked::CheckResult(origin, manifest), Answer::Result { accepted }) => {
-                self.result_checked(origin, manifest, accepted);
+            Asked::Status { to } => {
+                let outcome = if let Answer::Status(body) = given {
+                    Outcome::Status(body)
+                } else {
+                    Outcome::Failed(Failure::NotFound)
+                };
+                answer(cx, to, outcome);
             }
-            (asked, answer) => {
-                debug_assert!(false, "{asked:?} cannot be answered by {answer:?}");
+            Asked::Probe { to } => {
+                let available = matches!(given, Answer::Probe { available: true });
+                let load = self.jobs.load(cx);
+                answer(cx, to, Outcome::Probe { available, load });
             }
         }
     }
 
-    fn timer(&mut self, timer: Timer) {
-        match timer {
-            Timer::KeepAlive(peer) => self.keep_alive(peer),
-            Timer::Request(request) => self.request_timeout(request),
-            Timer::Upstream(stream) => self.upstream_timeout(&stream),
-            Timer::Retry(stream) => self.seek(&stream),
-            Timer::Heartbeat(stream) => self.heartbeat(&stream),
-            Timer::Repair(stream) => self.repair(&stream),
-            Timer::Drop(stream) => self.drop_stream(&stream),
-            Timer::Master(manifest) => self.master_timeout(manifest),
-            Timer::Respond(job) => self.send_result(job),
+    // ---- time ----------------------------------------------------------------------
+
+    fn run_timers(&mut self) {
+        while let Some(timer) = self.cx.timers.pop_due(self.cx.now) {
+            let cx = &mut self.cx;
+            match timer {
+                Timer::Link(peer) => self.on_link_timer(peer),
+                Timer::Stream(key) => self.streams.on_timer(cx, key),
+                Timer::Request(request) => self.requests.on_timer(cx, request),
+                Timer::Master(manifest) => self.masters.on_timer(cx, manifest),
+                Timer::Job(job) => {
+                    if let Some(body) = self.jobs.due(job) {
+                        self.request(What::Response(body), Requester::Job(job), MAX_HOPS);
+                    }
+                }
+            }
         }
     }
 
-    fn send(&mut self, to: NodeId, message: Message) {
-        self.send_with(to, message, Priority::Control);
+    /// Does what one part of the node left for another.
+    fn after(&mut self) {
+        for (job, done) in std::mem::take(&mut self.cx.job_results) {
+            self.jobs.on_result(&mut self.cx, job, done);
+        }
+        while let Some(peer) = self.cx.condemned.pop() {
+            if self.cx.links.contains(&peer) {
+                let reason = DisconnectReason::Violations;
+                self.cx.emit(Output::Disconnect { peer, reason });
+                self.on_disconnected(peer);
+            }
+        }
     }
+}
 
-    fn send_with(&mut self, to: NodeId, message: Message, priority: Priority) {
-        self.out.push_back(Output::Send {
-            to,
-            message,
-            priority,
-        });
-    }
-
-    fn reply(&mut self, id: CommandId, result: Result<Reply, CommandError>) {
-        self.out.push_back(Output::Reply { id, result });
-    }
-
-    fn ask(&mut self, asked: Asked, question: Question) {
-        let ask = AskId(self.fresh());
-        self.asks.insert(ask, asked);
-        self.out.push_back(Output::Ask { ask, question });
-    }
-
-    fn fresh(&mut self) -> u64 {
-        let id = self.next_id;
-        self.next_id += 1;
-        id
-    }
-
-    fn fresh_request(&mut self) -> RequestId {
-        RequestId(self.fresh())
-    }
-
-    /// A wait of `span` to one and a half times `span`, so that many nodes that lost
-    /// the same parent do not all come back at once.
-    fn jittered(&mut self, span: Duration) -> Time {
-        let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
-        let extra = self.rng.next_u64() % (micros / 2).max(1);
-        self.now + span + Duration::from_micros(extra)
+/// How a violation that the link's reader saw is counted.
+const fn violation_name(violation: Violation) -> &'static str {
+    match violation {
+        Violation::Malformed => "malformed frame",
+        Violation::BadSignature => "bad signature",
+        Violation::Equivocation => "two headers for one part",
+        Violation::UnannouncedChunk => "chunk without header",
+        Violation::BadChunk => "chunk does not match its header",
+        Violation::TooManyStreams => "too many substreams",
     }
 }

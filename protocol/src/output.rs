@@ -74,16 +74,17 @@ pub enum Output {
     Observe(Event),
 }
 
+/// Wire bytes beside a payload or signed header, about.
+pub(crate) const MESSAGE_OVERHEAD: usize = 64;
+
 /// What a message takes of a link's credit, in bytes; the driver gives as much back when
 /// it is written. Only parts and chunks take any.
 #[must_use]
 pub fn message_cost(message: &Message) -> usize {
-    /// Wire bytes beside a payload or signed header, at most.
-    const OVERHEAD: usize = 64;
     if let Message::Chunk(chunk) = message {
-        chunk.payload.len() + OVERHEAD
+        chunk.payload.len() + MESSAGE_OVERHEAD
     } else if let Message::Part(part) = message {
-        part.header.bytes().len() + OVERHEAD
+        part.header.bytes().len() + MESSAGE_OVERHEAD
     } else {
         0
     }

@@ -1,54 +1,74 @@
-//! Counters since the node's start.
+//! What a node has counted since it started.
 
 use std::collections::BTreeMap;
 
-use headwater_proto::{NoRouteReason, Violation};
-
-/// What happened so far. Counters only grow.
+/// Counters of one node; they only grow.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Subscriptions of neighbours that were taken.
-    pub subs_accepted: u64,
-    /// Requests of neighbours that were turned away, by reason.
-    pub refused: BTreeMap<NoRouteReason, u64>,
-    /// Chunks that came in and were new.
-    pub chunks_in: u64,
-    /// Payload bytes of those.
-    pub chunk_bytes_in: u64,
-    /// Chunks that were sent.
-    pub chunks_out: u64,
-    /// Payload bytes of those.
-    pub chunk_bytes_out: u64,
-    /// Chunks that were here already.
-    pub duplicate_chunks: u64,
-    /// Parts too old to be kept.
-    pub stale_parts: u64,
-    /// Data on subscriptions that had been given up.
-    pub late_data: u64,
-    /// Data on subscriptions that never were.
-    pub unsolicited_data: u64,
+    /// Inputs handled.
+    pub inputs: u64,
+    /// Messages sent, of all kinds.
+    pub messages_out: u64,
+    /// Messages received, of all kinds.
+    pub messages_in: u64,
+    /// Subscriptions that neighbours asked for (Sub, and TranscodeSub with a branch).
+    pub subs_in: u64,
+    /// Subscriptions asked of neighbours.
+    pub subs_out: u64,
+    /// TranscodeSubs received, and sent or passed on.
+    pub claims_in: u64,
+    /// See [`Stats::claims_in`].
+    pub claims_out: u64,
+    /// Payload bytes of chunks sent.
+    pub bytes_out: u64,
+    /// Payload bytes of chunks received and kept.
+    pub bytes_in: u64,
+    /// Parts completed from neighbours.
+    pub parts_in: u64,
     /// Parts handed to this machine.
     pub parts_delivered: u64,
-    /// Gaps told to this machine.
+    /// Gaps handed to this machine.
     pub gaps_delivered: u64,
-    /// Gaps told to neighbours.
-    pub gaps_sent: u64,
-    /// Holes that were asked for.
-    pub nacks_sent: u64,
-    /// Parents that fell silent, left, or had nothing.
+    /// Gaps told to children.
+    pub gaps_out: u64,
+    /// Children moved ahead because they were too slow.
+    pub children_skipped: u64,
+    /// Headers and chunks that were here already.
+    pub duplicates: u64,
+    /// Headers of parts older than what is kept.
+    pub stale_parts: u64,
+    /// Headers that contradict others of their stream.
+    pub contradictions: u64,
+    /// Data that came after its subscription was ended here.
+    pub late: u64,
+    /// Nacks sent.
+    pub nacks_out: u64,
+    /// Nacks received.
+    pub nacks_in: u64,
+    /// Parents lost or given up.
     pub parents_lost: u64,
+    /// Ends of streams that the stream had already outlived.
+    pub stale_finishes: u64,
     /// Master playlists older than the one known.
     pub stale_masters: u64,
-    /// Claims of transcoders that were granted.
-    pub claims_granted: u64,
-    /// Claims that were refused.
-    pub claims_refused: u64,
-    /// Claims older than one already seen.
-    pub claims_replayed: u64,
-    /// Dials of transcoders.
+    /// Transcoders' claims and results older than one seen.
+    pub stale_claims: u64,
+    /// Claims that the driver refused.
+    pub refused_claims: u64,
+    /// Routed requests of others that were passed on.
+    pub requests_relayed: u64,
+    /// Requests turned away because a limit was reached.
+    pub overloaded: u64,
+    /// Dials begun.
     pub dials: u64,
-    /// What readers of links threw away, by kind.
-    pub violations: BTreeMap<Violation, u64>,
-    /// Links closed for it.
-    pub peers_expelled: u64,
+    /// What neighbours did that no correct node does, by kind.
+    pub violations: BTreeMap<&'static str, u64>,
+}
+
+impl Stats {
+    /// Sum of [`Stats::violations`].
+    #[must_use]
+    pub fn violations_total(&self) -> u64 {
+        self.violations.values().sum()
+    }
 }

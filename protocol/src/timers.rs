@@ -1,92 +1,91 @@
-//! What the node waits for, and until when.
+//! Which wake-ups are due: at most one per thing that waits.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use headwater_proto::{JobId, ManifestId, NodeId, RequestId, StreamId};
+use headwater_proto::{JobId, ManifestId, NodeId, RequestId};
 
-use crate::time::{Deadline, Time};
+use crate::{
+    streams::StreamKey,
+    time::{Deadline, Time},
+};
 
-/// One thing the node waits for; setting it again moves it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+/// What a wake-up is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
-    /// The neighbour has been quiet for a while.
-    KeepAlive(NodeId),
-    /// A request got no answer.
+    /// A link has been quiet, or its Pong is late.
+    Link(NodeId),
+    /// A stream has to be acknowledged, re-subscribed, repaired or dropped.
+    Stream(StreamKey),
+    /// A routed request waits for an answer.
     Request(RequestId),
-    /// A parent of the stream may have failed.
-    Upstream(StreamId),
-    /// A failed subscription is due to be tried again.
-    Retry(StreamId),
-    /// Children may need a sign of life.
-    Heartbeat(StreamId),
-    /// A hole in the stream has stayed.
-    Repair(StreamId),
-    /// The stream has had no consumer for a while, or ended a while ago.
-    Drop(StreamId),
-    /// A followed master playlist is due to be asked for again.
+    /// A master playlist is asked for again, or its lease renewed.
     Master(ManifestId),
-    /// A transcoder's result is due to be sent again.
-    Respond(JobId),
+    /// A transcoder's result is sent again.
+    Job(JobId),
 }
 
 impl Timer {
-    const fn why(&self) -> &'static str {
+    const fn why(self) -> &'static str {
         match self {
-            Self::KeepAlive(_) => "keep-alive",
+            Self::Link(_) => "link",
+            Self::Stream(_) => "stream",
             Self::Request(_) => "request",
-            Self::Upstream(_) => "upstream",
-            Self::Retry(_) => "retry",
-            Self::Heartbeat(_) => "heartbeat",
-            Self::Repair(_) => "repair",
-            Self::Drop(_) => "drop",
-            Self::Master(_) => "master",
-            Self::Respond(_) => "respond",
+            Self::Master(_) => "master playlist",
+            Self::Job(_) => "job",
         }
     }
 }
 
-/// All timers of a node, each at most once.
+/// The wake-ups of one node.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
-    due: BTreeSet<(Time, Timer)>,
     at: BTreeMap<Timer, Time>,
+    queue: BTreeSet<(Time, Timer)>,
 }
 
 impl Timers {
-    pub(crate) fn set(&mut self, timer: Timer, at: Time) {
-        if let Some(old) = self.at.insert(timer.clone(), at) {
-            self.due.remove(&(old, timer.clone()));
+    /// Sets, moves or (with `None`) removes a wake-up.
+    pub(crate) fn set(&mut self, timer: Timer, at: Option<Time>) {
+        let old = self.at.get(&timer).copied();
+        if old == at {
+            return;
         }
-        self.due.insert((at, timer));
+        if let Some(old) = old {
+            self.queue.remove(&(old, timer));
+        }
+        match at {
+            Some(at) => {
+                self.at.insert(timer, at);
+                self.queue.insert((at, timer));
+            }
+            None => {
+                self.at.remove(&timer);
+            }
+        }
     }
 
-    pub(crate) fn set_if_unset(&mut self, timer: Timer, at: Time) {
-        if !self.at.contains_key(&timer) {
-            self.set(timer, at);
-        }
-    }
-
-    pub(crate) fn stop(&mut self, timer: &Timer) {
-        if let Some(at) = self.at.remove(timer) {
-            self.due.remove(&(at, timer.clone()));
-        }
-    }
-
-    /// Takes the next timer that is due.
-    pub(crate) fn pop(&mut self, now: Time) -> Option<Timer> {
-        if self.due.first().is_none_or(|(at, _)| *at > now) {
+    /// Takes one wake-up that is due.
+    pub(crate) fn pop_due(&mut self, now: Time) -> Option<Timer> {
+        let &(at, timer) = self.queue.first()?;
+        if at > now {
             return None;
         }
-        let (_, timer) = self.due.pop_first()?;
-        self.at.remove(&timer);
+        self.set(timer, None);
         Some(timer)
     }
 
+    /// The next wake-up.
     pub(crate) fn next(&self) -> Option<Deadline> {
-        self.due.first().map(|(at, timer)| Deadline {
-            at: *at,
+        let &(at, timer) = self.queue.first()?;
+        Some(Deadline {
+            at,
             why: timer.why(),
         })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.at.len()
     }
 }
 
@@ -95,14 +94,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn setting_a_timer_again_moves_it() {
-        let timer = || Timer::Request(RequestId(1));
+    fn a_moved_wake_up_fires_once_and_at_its_new_time() {
         let mut timers = Timers::default();
-        timers.set(timer(), Time::from_millis(10));
-        timers.set(timer(), Time::from_millis(20));
+        let job = Timer::Job(JobId(1));
+        timers.set(job, Some(Time::from_millis(10)));
+        timers.set(job, Some(Time::from_millis(30)));
 
-        assert_eq!(timers.pop(Time::from_millis(15)), None);
-        assert_eq!(timers.pop(Time::from_millis(20)), Some(timer()));
-        assert_eq!(timers.next(), None);
+        assert_eq!(timers.pop_due(Time::from_millis(20)), None);
+        assert_eq!(timers.pop_due(Time::from_millis(30)), Some(job));
+        assert_eq!(timers.pop_due(Time::from_millis(40)), None);
+        assert_eq!(timers.len(), 0);
+    }
+
+    #[test]
+    fn the_earliest_wake_up_comes_first() {
+        let mut timers = Timers::default();
+        timers.set(Timer::Job(JobId(1)), Some(Time::from_millis(30)));
+        timers.set(Timer::Job(JobId(2)), Some(Time::from_millis(20)));
+
+        assert_eq!(timers.next().unwrap().at, Time::from_millis(20));
     }
 }

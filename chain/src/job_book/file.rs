@@ -1,0 +1,233 @@
+//! The file of a job book: `HEADER\n`, then one entry per line, `CHECKSUM JSON\n`.
+//!
+//! A checksum is the keccak-256 of the checksum before it and the JSON, so that an entry
+//! cannot be changed, moved or left out without notice; it is also the seed of the
+//! election that the entry causes.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{Read as _, Seek as _, SeekFrom, Write as _},
+    path::{Path, PathBuf},
+};
+
+use ethers_core::{
+    rand::{RngCore as _, rngs::OsRng},
+    utils::keccak256,
+};
+
+use super::state::{Change, State};
+use crate::{
+    ledger::{Event, LedgerError},
+    types::{Address, hex, to_hex},
+};
+
+/// First line, before the book's id.
+const MAGIC: &str = "headwater-job-book 1 ";
+/// Bytes of one entry at most.
+const MAX_ENTRY: usize = 16 * 1024;
+
+#[derive(Debug)]
+pub(super) struct File {
+    path: PathBuf,
+    file: fs::File,
+    id: [u8; 32],
+    /// Everything before is in `state`.
+    offset: u64,
+    entries: u64,
+    checksum: [u8; 32],
+    state: State,
+}
+
+impl File {
+    /// Opens the file, which is created when it does not exist.
+    pub(super) fn open(path: &Path) -> Result<Self, LedgerError> {
+        let error = |reason: std::io::Error| io_error(path, &reason);
+        if let Some(folder) = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+        {
+            fs::create_dir_all(folder).map_err(error)?;
+        }
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(path)
+            .map_err(error)?;
+        file.lock().map_err(error)?;
+        let started = start(path, &file);
+        file.unlock().map_err(error)?;
+        started?;
+        let mut book = Self::over(path, file)?;
+        book.refresh()?;
+        Ok(book)
+    }
+
+    /// Opens the file at its first entry, to go through its history.
+    pub(super) fn open_for_reading(path: &Path) -> Result<Self, LedgerError> {
+        let file = fs::File::open(path).map_err(|reason| io_error(path, &reason))?;
+        Self::over(path, file)
+    }
+
+    fn over(path: &Path, mut file: fs::File) -> Result<Self, LedgerError> {
+        let format = |reason: &str| LedgerError::Format {
+            path: path.to_owned(),
+            reason: reason.to_owned(),
+        };
+        let mut header = vec![0; MAGIC.len() + 65];
+        file.read_exact(&mut header)
+            .map_err(|_| format("it has no header"))?;
+        let header = String::from_utf8(header).map_err(|_| format("it has no header"))?;
+        let id = header
+            .strip_prefix(MAGIC)
+            .and_then(|id| id.strip_suffix('\n'))
+            .and_then(hex)
+            .ok_or_else(|| format("its header is of another kind or version"))?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            id,
+            offset: header.len() as u64,
+            entries: 0,
+            checksum: id,
+            state: State::default(),
+        })
+    }
+
+    /// The book's own address, for signatures.
+    pub(super) fn id(&self) -> Address {
+        let mut address = [0; 20];
+        address.copy_from_slice(&self.id[12..]);
+        Address(address)
+    }
+
+    pub(super) const fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Takes in what other processes wrote.
+    pub(super) fn refresh(&mut self) -> Result<(), LedgerError> {
+        self.read_new().map(drop)
+    }
+
+    /// Takes in what other processes wrote; returns each entry's number and events.
+    pub(super) fn read_new(&mut self) -> Result<Vec<(u64, Vec<Event>)>, LedgerError> {
+        let mut text = Vec::new();
+        self.file
+            .seek(SeekFrom::Start(self.offset))
+            .and_then(|_| self.file.read_to_end(&mut text))
+            .map_err(|reason| io_error(&self.path, &reason))?;
+        let mut batches = Vec::new();
+        // What comes after the last line's end is an entry that is being written, or that
+        // a killed process left behind.
+        while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<_> = text.drain(..=end).collect();
+            let (change, checksum) = self.parse(&line[..end]).ok_or(LedgerError::Damaged {
+                path: self.path.clone(),
+                at: self.offset,
+            })?;
+            self.offset += line.len() as u64;
+            self.entries += 1;
+            self.checksum = checksum;
+            let events = self.state.apply(&change, checksum);
+            batches.push((self.entries, events));
+        }
+        Ok(batches)
+    }
+
+    fn parse(&self, line: &[u8]) -> Option<(Change, [u8; 32])> {
+        let line = std::str::from_utf8(line).ok()?;
+        let (checksum, json) = line.split_once(' ')?;
+        let checksum: [u8; 32] = hex(checksum)?;
+        if checksum != chained(&self.checksum, json) {
+            return None;
+        }
+        Some((serde_json::from_str(json).ok()?, checksum))
+    }
+
+    /// Adds an entry that is right for the newest state.
+    pub(super) fn append(
+        &mut self,
+        change: impl FnOnce(&State) -> Result<Change, LedgerError>,
+    ) -> Result<(), LedgerError> {
+        self.append_if(|state| change(state).map(Some))
+    }
+
+    /// Adds an entry if the newest state asks for it.
+    pub(super) fn append_if(
+        &mut self,
+        change: impl FnOnce(&State) -> Result<Option<Change>, LedgerError>,
+    ) -> Result<(), LedgerError> {
+        self.file
+            .lock()
+            .map_err(|reason| io_error(&self.path, &reason))?;
+        let result = self.append_locked(change);
+        self.file
+            .unlock()
+            .map_err(|reason| io_error(&self.path, &reason))?;
+        result
+    }
+
+    fn append_locked(
+        &mut self,
+        change: impl FnOnce(&State) -> Result<Option<Change>, LedgerError>,
+    ) -> Result<(), LedgerError> {
+        self.refresh()?;
+        let Some(change) = change(&self.state)? else {
+            return Ok(());
+        };
+        let json = serde_json::to_string(&change).map_err(|error| LedgerError::Io {
+            path: self.path.clone(),
+            reason: error.to_string(),
+        })?;
+        if json.len() > MAX_ENTRY {
+            return Err(LedgerError::TooLong("the entry is too long"));
+        }
+        let line = format!("{} {json}\n", to_hex(&chained(&self.checksum, &json)));
+        // Cuts off what a killed process left behind; nobody else writes now.
+        self.file
+            .set_len(self.offset)
+            .and_then(|()| self.file.write_all(line.as_bytes()))
+            .and_then(|()| self.file.sync_data())
+            .map_err(|reason| io_error(&self.path, &reason))?;
+        self.refresh()
+    }
+}
+
+/// Writes the header into a new file.
+fn start(path: &Path, mut file: &fs::File) -> Result<(), LedgerError> {
+    let error = |reason: std::io::Error| io_error(path, &reason);
+    let len = file.metadata().map_err(error)?.len();
+    // A header that a killed process left half written is none.
+    if len >= (MAGIC.len() + 65) as u64 {
+        return Ok(());
+    }
+    let mut begun = String::new();
+    if file.read_to_string(&mut begun).is_err()
+        || !MAGIC.starts_with(&begun[..begun.len().min(MAGIC.len())])
+    {
+        return Err(LedgerError::Format {
+            path: path.to_owned(),
+            reason: "it has no header".to_owned(),
+        });
+    }
+    let mut id = [0; 32];
+    OsRng.fill_bytes(&mut id);
+    file.set_len(0).map_err(error)?;
+    file.write_all(format!("{MAGIC}{}\n", to_hex(&id)).as_bytes())
+        .and_then(|()| file.sync_all())
+        .map_err(error)
+}
+
+fn chained(before: &[u8; 32], json: &str) -> [u8; 32] {
+    let mut bytes = before.to_vec();
+    bytes.extend_from_slice(json.as_bytes());
+    keccak256(bytes)
+}
+
+fn io_error(path: &Path, reason: &std::io::Error) -> LedgerError {
+    LedgerError::Io {
+        path: path.to_owned(),
+        reason: reason.to_string(),
+    }
+}

@@ -1,0 +1,193 @@
+//! What any ledger can do.
+
+use std::{path::PathBuf, pin::Pin};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ethereum::Domain,
+    types::{Address, Job, JobId, NodeKey, Transcoder, Wei},
+};
+
+/// What a ledger returns, to be awaited.
+pub type Future<'a, T> =
+    Pin<Box<dyn std::future::Future<Output = Result<T, LedgerError>> + Send + 'a>>;
+
+/// Says which transcoder holds which job.
+///
+/// All its answers are about what is settled: the job book settles at once; a chain's
+/// ledger answers as of the newest block with enough confirmations.
+pub trait Ledger: Send + Sync + std::fmt::Debug {
+    /// What claims to jobs of this ledger are signed for.
+    fn domain(&self) -> Domain;
+
+    /// Registers a transcoder, or changes its terms; open jobs may then be assigned.
+    fn register(&self, transcoder: Transcoder) -> Future<'_, ()>;
+
+    /// Takes a transcoder out of elections; jobs it holds stay with it.
+    fn unregister(&self, address: Address) -> Future<'_, ()>;
+
+    /// The registered transcoders, by address.
+    fn transcoders(&self) -> Future<'_, Vec<Transcoder>>;
+
+    /// Creates a job and elects its transcoder. A stream that has a job that has not
+    /// ended gets that one, so that an encoder that comes back costs nothing.
+    fn create_job(&self, job: NewJob) -> Future<'_, Job>;
+
+    /// One job.
+    fn job(&self, id: JobId) -> Future<'_, Option<Job>>;
+
+    /// Jobs, by number.
+    fn jobs(&self, filter: JobFilter) -> Future<'_, Vec<Job>>;
+
+    /// Says that the elected transcoder works on the job. Repeating it changes nothing.
+    fn acknowledge(&self, id: JobId, transcoder: Address) -> Future<'_, Job>;
+
+    /// Elects another transcoder; the present one is not elected again.
+    fn reassign(&self, id: JobId) -> Future<'_, Job>;
+
+    /// Ends a job. Ending it again changes nothing.
+    fn end_job(&self, id: JobId) -> Future<'_, Job>;
+
+    /// Watches everything that was settled after a cursor, from the first entry when
+    /// there is none.
+    fn watch(&self, from: Option<Cursor>) -> Watch;
+}
+
+/// A job to create.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewJob {
+    /// The source stream, at most 200 bytes.
+    pub stream: String,
+    /// The broadcaster's node.
+    pub broadcaster: NodeKey,
+    /// Names of the renditions that are wanted, at most 16 of 32 bytes.
+    pub profiles: Vec<String>,
+    /// The highest price at which a transcoder may be elected.
+    pub max_price_per_segment: Wei,
+}
+
+/// Which jobs are meant; the default is all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JobFilter {
+    /// Only those held by this transcoder.
+    pub transcoder: Option<Address>,
+    /// Only those of this stream.
+    pub stream: Option<String>,
+    /// Also those that have ended.
+    pub ended: bool,
+}
+
+impl JobFilter {
+    /// Whether a job is meant.
+    #[must_use]
+    pub fn matches(&self, job: &Job) -> bool {
+        let holder = job.transcoder.as_ref().map(|transcoder| transcoder.address);
+        (self.ended || job.state != crate::JobState::Ended)
+            && (self.transcoder.is_none() || self.transcoder == holder)
+            && self
+                .stream
+                .as_ref()
+                .is_none_or(|stream| *stream == job.stream)
+    }
+}
+
+/// A place in a ledger's history.
+///
+/// Text form: what the ledger makes of it. The job book counts its entries; a chain has a
+/// block's number and hash, which tells a reorganised history from the one that was seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Cursor(pub String);
+
+/// What was settled at once: an entry of the job book, or a block.
+///
+/// Whoever keeps the cursor after the batch has been handled sees every batch at least
+/// once, after a crash too; handling one twice must change nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// The place after it.
+    pub cursor: Cursor,
+    /// What happened, in order.
+    pub events: Vec<Event>,
+}
+
+/// What happens in a ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A transcoder registered or changed its terms.
+    Registered(Transcoder),
+    /// A transcoder left.
+    Unregistered(Address),
+    /// A job was created.
+    JobCreated(Job),
+    /// A transcoder was elected; the job names it.
+    JobAssigned(Job),
+    /// The transcoder works on the job.
+    JobAcknowledged(Job),
+    /// The job is over.
+    JobEnded(Job),
+    /// Everything after this place did not happen after all; what happened instead
+    /// follows. Only a chain takes anything back.
+    RolledBack(Cursor),
+}
+
+/// A watch on a ledger; dropping it ends it.
+#[derive(Debug)]
+pub struct Watch {
+    pub(crate) batches: tokio::sync::mpsc::Receiver<Result<Batch, LedgerError>>,
+}
+
+impl Watch {
+    /// The next batch. `None` after an error that ends the watch. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Result<Batch, LedgerError>> {
+        self.batches.recv().await
+    }
+}
+
+/// Why a ledger did not do it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LedgerError {
+    /// The file cannot be read or written.
+    #[error("job book {}: {reason}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// The file is no job book, or of another version.
+    #[error("{} is not a job book: {reason}", .path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// An entry was changed or damaged.
+    #[error("job book {} is damaged at byte {at}; restore it from a copy", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where the first bad entry begins.
+        at: u64,
+    },
+    /// No such job.
+    #[error("there is no job {0}")]
+    UnknownJob(JobId),
+    /// The job is over.
+    #[error("job {0} has ended")]
+    Ended(JobId),
+    /// Somebody else holds the job.
+    #[error("job {0} is not assigned to {1}")]
+    NotHolder(JobId, Address),
+    /// Not registered.
+    #[error("{0} is not a registered transcoder")]
+    UnknownTranscoder(Address),
+    /// A field is too long.
+    #[error("{0}")]
+    TooLong(&'static str),
+    /// A cursor of another ledger.
+    #[error("the cursor {0:?} is not of this ledger")]
+    Cursor(String),
+}

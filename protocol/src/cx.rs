@@ -1,0 +1,286 @@
+//! What every part of a node shares: time, randomness, links, outputs, questions.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use headwater_proto::{
+    JobId, ManifestId, Message, NoRoute, NoRouteReason, NodeId, NotFound, RequestId, RoutingKey,
+    StreamId,
+};
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+
+use crate::{
+    config::{Backoff, Config},
+    input::{AskId, CommandId, DialId},
+    links::Links,
+    output::{CommandError, Delivery, Event, Output, Priority, Question, Reply},
+    stats::Stats,
+    time::Time,
+    timers::Timers,
+};
+
+/// For what a question was asked.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    /// A claim, to subscribe to a stream with.
+    Claim { stream: StreamId },
+    /// Whether the claim of a transcoder holds.
+    CheckClaim { transcoder: NodeId, job: JobId },
+    /// Whether a transcoder's result is taken.
+    CheckResult {
+        to: Requester,
+        name: (NodeId, JobId),
+        sequence: u64,
+        manifest: ManifestId,
+    },
+    /// This node's status.
+    Status { to: Requester },
+    /// Whether this node would take a job.
+    Probe { to: Requester },
+}
+
+/// Who waits for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Requester {
+    /// This machine.
+    Command(CommandId),
+    /// A neighbour.
+    Peer(NodeId, RequestId),
+    /// The repetition of a job's result.
+    Job(JobId),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Cx {
+    pub(crate) me: NodeId,
+    pub(crate) key: RoutingKey,
+    pub(crate) config: Config,
+    pub(crate) now: Time,
+    pub(crate) links: Links,
+    pub(crate) timers: Timers,
+    pub(crate) stats: Stats,
+    /// Payload bytes in all rings.
+    pub(crate) ring_bytes: usize,
+    /// Jobs whose result was answered: taken, or not.
+    pub(crate) job_results: Vec<(JobId, bool)>,
+    /// Neighbours over the limit of violations.
+    pub(crate) condemned: Vec<NodeId>,
+    out: VecDeque<Output>,
+    asks: BTreeMap<AskId, Asked>,
+    rng: ChaCha8Rng,
+    next_request: u64,
+    next_ask: u64,
+    next_dial: u64,
+}
+
+impl Cx {
+    pub(crate) fn new(me: NodeId, config: Config, seed: [u8; 32], now: Time) -> Self {
+        Self {
+            me,
+            key: me.routing_key(),
+            config,
+            now,
+            links: Links::default(),
+            timers: Timers::default(),
+            stats: Stats::default(),
+            ring_bytes: 0,
+            job_results: Vec::new(),
+            condemned: Vec::new(),
+            out: VecDeque::new(),
+            asks: BTreeMap::new(),
+            rng: ChaCha8Rng::from_seed(seed),
+            next_request: 1,
+            next_ask: 1,
+            next_dial: 1,
+        }
+    }
+
+    pub(crate) fn pop_output(&mut self) -> Option<Output> {
+        self.out.pop_front()
+    }
+
+    pub(crate) fn emit(&mut self, output: Output) {
+        self.out.push_back(output);
+    }
+
+    /// Sends to a neighbour; nothing happens when its link is gone.
+    pub(crate) fn send(&mut self, to: NodeId, message: Message, priority: Priority) {
+        if self.links.contains(&to) {
+            self.stats.messages_out += 1;
+            self.emit(Output::Send {
+                to,
+                message,
+                priority,
+            });
+        }
+    }
+
+    /// Sends a part or chunk if the link has room for it.
+    ///
+    /// It is charged `cost`, which is [`crate::message_cost`] of the message; the driver
+    /// gives the same back. Backfill leaves a quarter of the link free for the rest.
+    pub(crate) fn send_data(
+        &mut self,
+        to: NodeId,
+        cost: usize,
+        priority: Priority,
+        message: impl FnOnce() -> Message,
+    ) -> bool {
+        let Some(link) = self.links.get_mut(&to) else {
+            return false;
+        };
+        let backfill = priority == Priority::Backfill && link.credit < link.credit_max;
+        let kept_free = if backfill { link.credit_max / 4 } else { 0 };
+        if link.credit < cost.saturating_add(kept_free) {
+            return false;
+        }
+        link.credit -= cost;
+        self.send(to, message(), priority);
+        true
+    }
+
+    pub(crate) fn not_found(&mut self, to: NodeId, request: RequestId) {
+        let message = Message::NotFound(NotFound { request });
+        self.send(to, message, Priority::Control);
+    }
+
+    pub(crate) fn no_route(&mut self, to: NodeId, request: RequestId, reason: NoRouteReason) {
+        if reason == NoRouteReason::Overloaded {
+            self.stats.overloaded += 1;
+        }
+        let message = Message::NoRoute(NoRoute { request, reason });
+        self.send(to, message, Priority::Control);
+    }
+
+    pub(crate) fn deliver(&mut self, stream: &StreamId, delivery: Delivery) {
+        match delivery {
+            Delivery::Part { .. } => self.stats.parts_delivered += 1,
+            Delivery::Gap { .. } => self.stats.gaps_delivered += 1,
+            Delivery::Init { .. } | Delivery::Finished | Delivery::Waiting(_) => {}
+        }
+        self.emit(Output::Deliver {
+            stream: stream.clone(),
+            delivery,
+        });
+    }
+
+    pub(crate) fn reply(&mut self, id: CommandId, result: Result<Reply, CommandError>) {
+        self.emit(Output::Reply { id, result });
+    }
+
+    pub(crate) fn observe(&mut self, event: Event) {
+        self.emit(Output::Observe(event));
+    }
+
+    /// Puts a question to the driver; false when too many are open.
+    pub(crate) fn ask(&mut self, question: Question, asked: Asked) -> bool {
+        if self.asks.len() >= self.config.max_asks {
+            return false;
+        }
+        let ask = AskId(self.next_ask);
+        self.next_ask += 1;
+        self.asks.insert(ask, asked);
+        self.emit(Output::Ask { ask, question });
+        true
+    }
+
+    /// Asks the driver for a claim; false when too many questions are open.
+    pub(crate) fn ask_claim(&mut self, stream: &StreamId, job: JobId) -> bool {
+        let stream = stream.clone();
+        self.ask(Question::Claim { job }, Asked::Claim { stream })
+    }
+
+    /// For what a question was asked; `None` when it was answered already.
+    pub(crate) fn take_ask(&mut self, ask: AskId) -> Option<Asked> {
+        self.asks.remove(&ask)
+    }
+
+    pub(crate) const fn request_id(&mut self) -> RequestId {
+        let id = RequestId(self.next_request);
+        self.next_request += 1;
+        id
+    }
+
+    pub(crate) const fn dial_id(&mut self) -> DialId {
+        let id = DialId(self.next_dial);
+        self.next_dial += 1;
+        id
+    }
+
+    pub(crate) fn random(&mut self) -> u64 {
+        self.rng.next_u64()
+    }
+
+    /// A span between three and five quarters of `span`.
+    pub(crate) fn jitter(&mut self, span: Duration) -> Duration {
+        let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX / 2);
+        let half = micros / 2;
+        let extra = if half == 0 { 0 } else { self.random() % half };
+        Duration::from_micros(micros - micros / 4 + extra)
+    }
+
+    /// Counts what no correct neighbour does.
+    pub(crate) fn violation(&mut self, peer: NodeId, what: &'static str) {
+        *self.stats.violations.entry(what).or_default() += 1;
+        self.observe(Event::Misbehaved { peer, what });
+        let (now, config) = (self.now, &self.config);
+        let Some(link) = self.links.get_mut(&peer) else {
+            return;
+        };
+        if now.since(link.window) > config.violation_window {
+            link.window = now;
+            link.violations = 0;
+        }
+        link.violations = link.violations.saturating_add(1);
+        if link.violations >= config.max_violations && !self.condemned.contains(&peer) {
+            self.condemned.push(peer);
+        }
+    }
+
+    /// Counts an answer or data on a request that is not open: late when it was open a
+    /// short while ago, a violation when not.
+    pub(crate) fn unsolicited(&mut self, peer: NodeId, request: RequestId) {
+        match self.links.get(&peer) {
+            Some(link) if link.was_closed(request) => self.stats.late += 1,
+            Some(_) => self.violation(peer, "unsolicited"),
+            None => {}
+        }
+    }
+}
+
+/// The pauses of one thing that is tried again and again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Retry {
+    next: Duration,
+    plan: Backoff,
+}
+
+impl Retry {
+    pub(crate) const fn new(plan: Backoff) -> Self {
+        Self {
+            next: plan.first,
+            plan,
+        }
+    }
+
+    /// When to try again.
+    pub(crate) fn next(&self, cx: &mut Cx) -> Time {
+        let pause = cx.jitter(self.next);
+        cx.now + pause
+    }
+
+    /// When to try again; later each time.
+    pub(crate) fn schedule(&mut self, cx: &mut Cx) -> Time {
+        let pause = cx.jitter(self.next);
+        self.next = self.next.saturating_mul(2).min(self.plan.cap);
+        cx.now + pause
+    }
+
+    pub(crate) const fn reset(&mut self) {
+        self.next = self.plan.first;
+    }
+}

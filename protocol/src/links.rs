@@ -1,0 +1,95 @@
+//! The open links: credit, subscriptions by request id, liveness and violations.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use headwater_proto::{NodeId, RequestId, Roles, RoutingKey};
+
+use crate::{streams::StreamKey, time::Time};
+
+/// Requests of ours that ended lately, for each link: their answers may still arrive.
+const CLOSED_KEPT: usize = 128;
+
+/// One link.
+#[derive(Debug)]
+pub(crate) struct LinkState {
+    pub(crate) roles: Roles,
+    pub(crate) key: RoutingKey,
+    /// Bytes of parts and chunks that may be sent now.
+    pub(crate) credit: usize,
+    /// What the credit is when the link is idle; the driver can't raise it beyond.
+    pub(crate) credit_max: usize,
+    /// Last time anything came in.
+    pub(crate) heard: Time,
+    /// Nonce and time of a Ping without its Pong.
+    pub(crate) ping: Option<(u64, Time)>,
+    /// Our subscriptions at the neighbour.
+    pub(crate) up: BTreeMap<RequestId, StreamKey>,
+    /// The neighbour's subscriptions here.
+    pub(crate) down: BTreeMap<RequestId, StreamKey>,
+    /// Violations since `window`.
+    pub(crate) violations: u32,
+    pub(crate) window: Time,
+    closed: VecDeque<RequestId>,
+}
+
+impl LinkState {
+    /// Remembers that a request of ours has ended.
+    pub(crate) fn close(&mut self, request: RequestId) {
+        if self.closed.len() == CLOSED_KEPT {
+            self.closed.pop_front();
+        }
+        self.closed.push_back(request);
+    }
+
+    /// Whether a request of ours ended lately.
+    pub(crate) fn was_closed(&self, request: RequestId) -> bool {
+        self.closed.contains(&request)
+    }
+}
+
+/// The links by neighbour.
+#[derive(Debug, Default)]
+pub(crate) struct Links(BTreeMap<NodeId, LinkState>);
+
+impl Links {
+    pub(crate) fn insert(&mut self, peer: NodeId, roles: Roles, credit: usize, now: Time) {
+        let link = LinkState {
+            roles,
+            key: peer.routing_key(),
+            credit,
+            credit_max: credit,
+            heard: now,
+            ping: None,
+            up: BTreeMap::new(),
+            down: BTreeMap::new(),
+            violations: 0,
+            window: now,
+            closed: VecDeque::new(),
+        };
+        self.0.insert(peer, link);
+    }
+
+    pub(crate) fn remove(&mut self, peer: &NodeId) -> Option<LinkState> {
+        self.0.remove(peer)
+    }
+
+    pub(crate) fn get(&self, peer: &NodeId) -> Option<&LinkState> {
+        self.0.get(peer)
+    }
+
+    pub(crate) fn get_mut(&mut self, peer: &NodeId) -> Option<&mut LinkState> {
+        self.0.get_mut(peer)
+    }
+
+    pub(crate) fn contains(&self, peer: &NodeId) -> bool {
+        self.0.contains_key(peer)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&NodeId, &LinkState)> {
+        self.0.iter()
+    }
+}

@@ -1,0 +1,316 @@
+//! Requests that are routed to one node and answered once: status, probe, response.
+//!
+//! Every request is answered: by its target, or by the first node that can't bring it
+//! further. A node asks its best candidate, then alternates: at once when one refuses,
+//! after [`crate::Config::request_patience`] when one is silent (a late answer still
+//! counts). The whole takes [`crate::Config::request_timeout`] at the originator and a
+//! margin less at each relay, so a relay's "timed out" comes before its asker's own.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use headwater_proto::{
+    JobProbe, JobProbeReply, MasterPlaylist, MasterPlaylistData, Message, NoRouteReason, NodeId,
+    NodeStatus, NodeStatusData, NodeStatusReq, RenditionName, RequestId, Signed, StreamId,
+    TranscodeResponse, TranscodeResult, limits::MAX_HOPS,
+};
+
+use crate::{
+    cx::{Cx, Requester},
+    output::{CommandError, Failure, Priority, Reply},
+    routing::Asker,
+    time::Time,
+    timers::Timer,
+};
+
+/// What is asked of a node.
+#[derive(Debug, Clone)]
+pub(crate) enum What {
+    Status(NodeId),
+    Probe {
+        transcoder: NodeId,
+        stream: StreamId,
+        renditions: Vec<RenditionName>,
+    },
+    Response(Signed<TranscodeResult>),
+}
+
+impl What {
+    pub(crate) fn target(&self) -> NodeId {
+        match self {
+            Self::Status(node) => *node,
+            Self::Probe { transcoder, .. } => *transcoder,
+            Self::Response(body) => body.value().stream.node,
+        }
+    }
+
+    fn message(&self, request: RequestId, hops_left: u8) -> Message {
+        match self.clone() {
+            Self::Status(node) => Message::NodeStatusReq(NodeStatusReq {
+                request,
+                node,
+                hops_left,
+            }),
+            Self::Probe {
+                transcoder,
+                stream,
+                renditions,
+            } => Message::JobProbe(JobProbe {
+                request,
+                transcoder,
+                stream,
+                renditions,
+                hops_left,
+            }),
+            Self::Response(body) => Message::TranscodeResponse(TranscodeResponse {
+                request,
+                hops_left,
+                body,
+            }),
+        }
+    }
+
+    /// Whether an outcome answers this.
+    fn is_answered_by(&self, outcome: &Outcome) -> bool {
+        match (self, outcome) {
+            (_, Outcome::Failed(_)) | (Self::Probe { .. }, Outcome::Probe { .. }) => true,
+            (Self::Status(node), Outcome::Status(body)) => body.value().node == *node,
+            (Self::Response(body), Outcome::Master(master)) => {
+                let (asked, manifest) = (&body.value().stream, master.value().manifest);
+                manifest.node == asked.node && manifest.broadcast == asked.broadcast
+            }
+            (Self::Status(_) | Self::Response(_), Outcome::Probe { .. })
+            | (Self::Probe { .. } | Self::Response(_), Outcome::Status(_))
+            | (Self::Probe { .. } | Self::Status(_), Outcome::Master(_)) => false,
+        }
+    }
+}
+
+/// What came of a request.
+#[derive(Debug, Clone)]
+pub(crate) enum Outcome {
+    Status(Signed<NodeStatus>),
+    Probe { available: bool, load: u8 },
+    Master(Signed<MasterPlaylist>),
+    Failed(Failure),
+}
+
+#[derive(Debug)]
+struct Pending {
+    what: What,
+    requester: Requester,
+    hops: u8,
+    /// All that were asked.
+    tried: BTreeSet<NodeId>,
+    /// Those of them that have not answered.
+    open: BTreeSet<NodeId>,
+    deadline: Time,
+    /// When an alternate is asked besides.
+    patience: Option<Time>,
+    failure: Option<Failure>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Requests {
+    table: BTreeMap<RequestId, Pending>,
+}
+
+impl Requests {
+    /// Sends a request towards its target, which is not this node.
+    pub(crate) fn start(&mut self, cx: &mut Cx, what: What, requester: Requester, hops_left: u8) {
+        let mut hops = hops_left.min(MAX_HOPS);
+        if let Requester::Peer(peer, _) = requester {
+            if !cx.config.roles.relayer {
+                return refuse(cx, requester, NoRouteReason::NoCloserPeer);
+            }
+            if hops == 0 {
+                return refuse(cx, requester, NoRouteReason::HopLimit);
+            }
+            let same = |p: &&Pending| matches!(p.requester, Requester::Peer(p, _) if p == peer);
+            if self.table.values().filter(same).count() >= cx.config.max_requests_per_peer {
+                return refuse(cx, requester, NoRouteReason::Overloaded);
+            }
+            hops -= 1;
+            cx.stats.requests_relayed += 1;
+        }
+        if self.table.len() >= cx.config.max_requests {
+            return refuse(cx, requester, NoRouteReason::Overloaded);
+        }
+        let used = u32::from(MAX_HOPS - hops);
+        let margin = cx.config.request_hop_margin.saturating_mul(used);
+        let wait = cx.config.request_timeout.saturating_sub(margin);
+        let pending = Pending {
+            what,
+            requester,
+            hops,
+            tried: BTreeSet::new(),
+            open: BTreeSet::new(),
+            deadline: cx.now + wait,
+            patience: None,
+            failure: None,
+        };
+        let request = cx.request_id();
+        self.table.insert(request, pending);
+        self.ask_next(cx, request);
+    }
+
+    pub(crate) fn contains(&self, request: RequestId) -> bool {
+        self.table.contains_key(&request)
+    }
+
+    /// An answer has come from a neighbour.
+    pub(crate) fn on_answer(
+        &mut self,
+        cx: &mut Cx,
+        from: NodeId,
+        request: RequestId,
+        outcome: Outcome,
+    ) {
+        let Some(pending) = self.table.get_mut(&request) else {
+            return cx.unsolicited(from, request);
+        };
+        if !pending.tried.contains(&from) {
+            return cx.violation(from, "unsolicited");
+        }
+        if !pending.what.is_answered_by(&outcome) {
+            return cx.violation(from, "answer to another question");
+        }
+        pending.open.remove(&from);
+        match outcome {
+            Outcome::Failed(failure @ (Failure::NoRoute(_) | Failure::ParentLost)) => {
+                pending.failure = Some(failure);
+                self.ask_next(cx, request);
+            }
+            outcome @ (Outcome::Failed(Failure::NotFound | Failure::NoPeers)
+            | Outcome::Status(_)
+            | Outcome::Probe { .. }
+            | Outcome::Master(_)) => self.end(cx, request, outcome),
+        }
+    }
+
+    pub(crate) fn on_disconnected(&mut self, cx: &mut Cx, peer: NodeId) {
+        let from_peer = |p: &Pending| matches!(p.requester, Requester::Peer(p, _) if p == peer);
+        let gone = self.table.iter().filter(|(_, p)| from_peer(p));
+        for request in gone.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.table.remove(&request);
+            cx.timers.set(Timer::Request(request), None);
+        }
+        let waiting = self.table.iter().filter(|(_, p)| p.open.contains(&peer));
+        for request in waiting.map(|(id, _)| *id).collect::<Vec<_>>() {
+            if let Some(pending) = self.table.get_mut(&request) {
+                pending.open.remove(&peer);
+                pending.failure = Some(Failure::ParentLost);
+            }
+            self.ask_next(cx, request);
+        }
+    }
+
+    pub(crate) fn on_timer(&mut self, cx: &mut Cx, request: RequestId) {
+        let Some(pending) = self.table.get(&request) else {
+            return;
+        };
+        if pending.deadline <= cx.now {
+            let late = Failure::NoRoute(NoRouteReason::Timeout);
+            self.end(cx, request, Outcome::Failed(late));
+        } else {
+            self.ask_next(cx, request);
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    fn ask_next(&mut self, cx: &mut Cx, request: RequestId) {
+        let Some(pending) = self.table.get_mut(&request) else {
+            return;
+        };
+        let (asker, from) = match pending.requester {
+            Requester::Peer(peer, _) => (Asker::Neighbour, Some(peer)),
+            Requester::Command(_) | Requester::Job(_) => (Asker::Own, None),
+        };
+        let next = cx.candidates(&pending.what.target(), asker, |peer| {
+            pending.tried.contains(peer) || Some(*peer) == from
+        });
+        match next.first().copied() {
+            Some(peer) => {
+                pending.tried.insert(peer);
+                pending.open.insert(peer);
+                pending.patience = Some(cx.now + cx.config.request_patience);
+                let message = pending.what.message(request, pending.hops);
+                cx.send(peer, message, Priority::Control);
+            }
+            None => pending.patience = None,
+        }
+        if pending.open.is_empty() {
+            let nobody = if cx.links.len() == 0 {
+                Failure::NoPeers
+            } else {
+                Failure::NoRoute(NoRouteReason::NoCloserPeer)
+            };
+            let failure = pending.failure.unwrap_or(nobody);
+            return self.end(cx, request, Outcome::Failed(failure));
+        }
+        let due = pending
+            .patience
+            .map_or(pending.deadline, |p| p.min(pending.deadline));
+        cx.timers.set(Timer::Request(request), Some(due));
+    }
+
+    fn end(&mut self, cx: &mut Cx, request: RequestId, outcome: Outcome) {
+        let Some(pending) = self.table.remove(&request) else {
+            return;
+        };
+        cx.timers.set(Timer::Request(request), None);
+        for peer in &pending.tried {
+            if let Some(link) = cx.links.get_mut(peer) {
+                link.close(request);
+            }
+        }
+        answer(cx, pending.requester, outcome);
+    }
+}
+
+/// Tells whoever asked what came of it.
+pub(crate) fn answer(cx: &mut Cx, requester: Requester, outcome: Outcome) {
+    match requester {
+        Requester::Command(id) => cx.reply(
+            id,
+            match outcome {
+                Outcome::Status(body) => Ok(Reply::Status(body)),
+                Outcome::Probe { available, load } => Ok(Reply::Probe { available, load }),
+                Outcome::Master(_) => Ok(Reply::Done),
+                Outcome::Failed(failure) => Err(CommandError::Failed(failure)),
+            },
+        ),
+        Requester::Job(job) => {
+            let done = matches!(outcome, Outcome::Master(_));
+            cx.job_results.push((job, done));
+        }
+        Requester::Peer(peer, request) => {
+            let message = match outcome {
+                Outcome::Status(body) => Message::NodeStatusData(NodeStatusData { request, body }),
+                Outcome::Probe { available, load } => Message::JobProbeReply(JobProbeReply {
+                    request,
+                    available,
+                    load,
+                }),
+                Outcome::Master(body) => {
+                    Message::MasterPlaylistData(MasterPlaylistData { request, body })
+                }
+                Outcome::Failed(Failure::NotFound) => return cx.not_found(peer, request),
+                Outcome::Failed(Failure::NoRoute(reason)) => {
+                    return cx.no_route(peer, request, reason);
+                }
+                Outcome::Failed(Failure::ParentLost | Failure::NoPeers) => {
+                    return cx.no_route(peer, request, NoRouteReason::NoCloserPeer);
+                }
+            };
+            cx.send(peer, message, Priority::Control);
+        }
+    }
+}
+
+fn refuse(cx: &mut Cx, requester: Requester, reason: NoRouteReason) {
+    answer(cx, requester, Outcome::Failed(Failure::NoRoute(reason)));
+}

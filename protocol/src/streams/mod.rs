@@ -1,0 +1,437 @@
+//! The streams of one node: commands and messages find their stream here.
+
+mod child;
+mod local;
+mod messages;
+mod ring;
+mod stream;
+mod upstream;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use headwater_proto::{
+    JobId, NoRouteReason, NodeId, PartHeader, Position, RequestId, Signed, Slot, StreamEnd,
+    StreamId, limits::CHUNK_BYTES, limits::MAX_HOPS,
+};
+
+pub(crate) use child::{Child, Hold};
+pub(crate) use stream::{Source, Stream};
+pub(crate) use upstream::SignedClaim;
+
+use crate::{
+    cx::{Cx, Retry},
+    output::CommandError,
+    timers::Timer,
+};
+use ring::{Accepted, after};
+use stream::{Finished, Owned};
+use upstream::Upstream;
+
+/// A stream within this node: short to copy and to compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct StreamKey(u64);
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Streams {
+    keys: BTreeMap<StreamId, StreamKey>,
+    table: BTreeMap<StreamKey, Stream>,
+    next: u64,
+}
+
+impl Streams {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Stream> {
+        self.table.values()
+    }
+
+    pub(crate) fn get(&self, id: &StreamId) -> Option<&Stream> {
+        self.table.get(self.keys.get(id)?)
+    }
+
+    /// Whether this node makes the stream now.
+    pub(crate) fn is_open(&self, id: &StreamId) -> bool {
+        self.get(id)
+            .is_some_and(|stream| stream.is_owned() && stream.finished.is_none())
+    }
+
+    // ---- commands ------------------------------------------------------------------
+
+    pub(crate) fn publish(&mut self, cx: &mut Cx, id: StreamId) -> Result<(), CommandError> {
+        if id.node != cx.me {
+            return Err(CommandError::NotOurs(id));
+        }
+        let Some(key) = self.keys.get(&id).copied() else {
+            return match self.insert(cx, id, Source::Owned(Owned::default())) {
+                Some(_) => Ok(()),
+                None => Err(CommandError::TooMany("streams")),
+            };
+        };
+        self.with(cx, key, |stream, _| {
+            if stream.finished.take().is_some() {
+                Ok(())
+            } else {
+                Err(CommandError::AlreadyPublished(id))
+            }
+        })
+        .unwrap_or(Ok(()))
+    }
+
+    pub(crate) fn append(
+        &mut self,
+        cx: &mut Cx,
+        header: &Signed<PartHeader>,
+        chunks: Vec<Bytes>,
+    ) -> Result<(), CommandError> {
+        let id = &header.value().stream;
+        let key = self.open_key(id)?;
+        check_payload(header.value(), &chunks)?;
+        self.with(cx, key, |stream, cx| append(stream, cx, header, chunks))
+            .unwrap_or(Ok(()))
+    }
+
+    pub(crate) fn finish(
+        &mut self,
+        cx: &mut Cx,
+        body: Signed<StreamEnd>,
+    ) -> Result<(), CommandError> {
+        let key = self.open_key(&body.value().stream)?;
+        self.with(cx, key, |stream, cx| {
+            if let Source::Owned(owned) = &stream.source
+                && owned.last != body.value().last
+            {
+                let zero = Position {
+                    segment: 0,
+                    part: 0,
+                };
+                return Err(CommandError::OutOfOrder {
+                    last: owned.last,
+                    got: body.value().last.unwrap_or(zero),
+                });
+            }
+            stream.finished = Some(Finished { body, at: cx.now });
+            Ok(())
+        })
+        .unwrap_or(Ok(()))
+    }
+
+    /// Delivers a stream to this machine: to a viewer, or to a job.
+    pub(crate) fn deliver(
+        &mut self,
+        cx: &mut Cx,
+        id: StreamId,
+        from: Option<Position>,
+        job: Option<JobId>,
+    ) -> Result<(), CommandError> {
+        let key = match self.keys.get(&id) {
+            Some(key) => *key,
+            None if id.node == cx.me => return Err(CommandError::UnknownStream(id)),
+            None => {
+                let source = Source::Remote(Box::new(Upstream::new(&cx.config, MAX_HOPS, from)));
+                self.insert(cx, id, source)
+                    .ok_or(CommandError::TooMany("streams"))?
+            }
+        };
+        self.with(cx, key, |stream, cx| {
+            stream.local.begin(from);
+            if let Source::Remote(up) = &mut stream.source {
+                up.hops = MAX_HOPS;
+                if job.is_some() {
+                    up.retry = Retry::new(cx.config.job_retry);
+                }
+            }
+            match job {
+                Some(job) => {
+                    stream.local.jobs.insert(job);
+                }
+                None => stream.local.viewer = true,
+            }
+            stream.seek(cx);
+        });
+        Ok(())
+    }
+
+    /// Ends what [`Self::deliver`] began.
+    pub(crate) fn undeliver(
+        &mut self,
+        cx: &mut Cx,
+        id: &StreamId,
+        job: Option<JobId>,
+    ) -> Result<(), CommandError> {
+        let key = self.keys.get(id).copied();
+        let had = key.and_then(|key| {
+            self.with(cx, key, |stream, _| match job {
+                Some(job) => stream.local.jobs.remove(&job),
+                None => std::mem::take(&mut stream.local.viewer),
+            })
+        });
+        match had {
+            Some(true) => Ok(()),
+            Some(false) | None => Err(CommandError::UnknownStream(id.clone())),
+        }
+    }
+
+    /// The driver's answer to a question for a claim.
+    pub(crate) fn on_claim(&mut self, cx: &mut Cx, id: &StreamId, claim: Option<SignedClaim>) {
+        let Some(key) = self.keys.get(id).copied() else {
+            return;
+        };
+        self.with(cx, key, |stream, cx| stream.on_claim(cx, claim));
+    }
+
+    // ---- links and time ------------------------------------------------------------
+
+    pub(crate) fn on_connected(&mut self, cx: &mut Cx, peer: NodeId) {
+        let relayer = cx.links.get(&peer).is_some_and(|link| link.roles.relayer);
+        let concerned = |stream: &&Stream| relayer || stream.id.node == peer;
+        let keys: Vec<_> = self
+            .table
+            .values()
+            .filter(concerned)
+            .map(|s| s.key)
+            .collect();
+        for key in keys {
+            self.with(cx, key, |stream, cx| {
+                let owner = stream.id.node == peer;
+                if let Source::Remote(up) = &mut stream.source {
+                    up.tried.remove(&peer);
+                    if up.retry_at.is_some() {
+                        stream.seek(cx);
+                    }
+                }
+                if owner {
+                    stream.prefer_owner(cx);
+                }
+            });
+        }
+    }
+
+    pub(crate) fn on_disconnected(
+        &mut self,
+        cx: &mut Cx,
+        peer: NodeId,
+        up: &BTreeMap<RequestId, StreamKey>,
+        down: &BTreeMap<RequestId, StreamKey>,
+    ) {
+        for (request, key) in down {
+            self.with(cx, *key, |stream, cx| {
+                stream.drop_child(cx, (peer, *request));
+            });
+        }
+        for (request, key) in up {
+            self.with(cx, *key, |stream, cx| {
+                stream.on_parent_gone(cx, peer, *request)
+            });
+        }
+    }
+
+    /// A link has room again: feeds first, then the live edge, then the rest.
+    pub(crate) fn on_writable(&mut self, cx: &mut Cx, peer: NodeId) {
+        let Some(link) = cx.links.get(&peer) else {
+            return;
+        };
+        let mut order: Vec<_> = link
+            .down
+            .iter()
+            .filter_map(|(request, key)| {
+                let stream = self.table.get(key)?;
+                let child = stream.children.get(&(peer, *request))?;
+                Some((child.class(&stream.ring), *key, *request))
+            })
+            .collect();
+        order.sort_unstable();
+        // Equals take turns at being first.
+        let turn = usize::try_from(cx.random() % (order.len().max(1) as u64)).unwrap_or(0);
+        order.rotate_left(turn);
+        order.sort_by_key(|(class, ..)| *class);
+        for (_, key, request) in order {
+            let Some(stream) = self.table.get_mut(&key) else {
+                continue;
+            };
+            if let Some(child) = stream.children.get_mut(&(peer, request)) {
+                child.pump(cx, &stream.ring);
+            }
+            if stream.finished.is_some() {
+                self.with(cx, key, |_, _| ());
+            }
+        }
+    }
+
+    pub(crate) fn on_timer(&mut self, cx: &mut Cx, key: StreamKey) {
+        self.with(cx, key, |stream, cx| stream.tick(cx));
+    }
+
+    // ---- subscriptions of neighbours -----------------------------------------------
+
+    /// Takes a neighbour's subscription on, or answers why not.
+    pub(crate) fn admit(
+        &mut self,
+        cx: &mut Cx,
+        id: &StreamId,
+        child: Child,
+        hops_left: u8,
+        claim: Option<SignedClaim>,
+    ) {
+        let (peer, request) = (child.peer, child.request);
+        let from = child.from();
+        let key = match self.keys.get(id) {
+            Some(key) => *key,
+            None if id.node == cx.me => return cx.not_found(peer, request),
+            None if !cx.config.roles.relayer => {
+                return cx.no_route(peer, request, NoRouteReason::NoCloserPeer);
+            }
+            None if hops_left == 0 => return cx.no_route(peer, request, NoRouteReason::HopLimit),
+            None => {
+                let mut up = Upstream::new(&cx.config, hops_left - 1, from);
+                up.claim = claim;
+                match self.insert(cx, id.clone(), Source::Remote(Box::new(up))) {
+                    Some(key) => key,
+                    None => return cx.no_route(peer, request, NoRouteReason::Overloaded),
+                }
+            }
+        };
+        self.with(cx, key, |stream, cx| {
+            if !stream.add_child(cx, child) {
+                return cx.no_route(peer, request, NoRouteReason::Overloaded);
+            }
+            if let Source::Remote(up) = &mut stream.source {
+                up.hops = up.hops.max(hops_left.saturating_sub(1));
+                stream.seek(cx);
+            }
+            stream.pump_children(cx);
+        });
+    }
+
+    /// The driver granted a claim.
+    pub(crate) fn release(&mut self, cx: &mut Cx, id: &StreamId, transcoder: NodeId, job: JobId) {
+        if let Some(key) = self.keys.get(id).copied() {
+            self.with(cx, key, |stream, cx| {
+                stream.release(cx, transcoder, job);
+                stream.pump_children(cx);
+            });
+        }
+    }
+
+    /// The driver refused a claim.
+    pub(crate) fn refuse(&mut self, cx: &mut Cx, id: &StreamId, transcoder: NodeId, job: JobId) {
+        if let Some(key) = self.keys.get(id).copied() {
+            self.with(cx, key, |stream, cx| stream.refuse(cx, transcoder, job));
+        }
+    }
+
+    // ---- the table -----------------------------------------------------------------
+
+    fn open_key(&self, id: &StreamId) -> Result<StreamKey, CommandError> {
+        if self.is_open(id)
+            && let Some(key) = self.keys.get(id)
+        {
+            return Ok(*key);
+        }
+        Err(CommandError::UnknownStream(id.clone()))
+    }
+
+    fn insert(&mut self, cx: &Cx, id: StreamId, source: Source) -> Option<StreamKey> {
+        if self.table.len() >= cx.config.max_streams {
+            return None;
+        }
+        let key = StreamKey(self.next);
+        self.next += 1;
+        self.keys.insert(id.clone(), key);
+        self.table.insert(key, Stream::new(id, key, source));
+        Some(key)
+    }
+
+    /// Works on one stream, then brings it and its surroundings into order.
+    fn with<T>(
+        &mut self,
+        cx: &mut Cx,
+        key: StreamKey,
+        work: impl FnOnce(&mut Stream, &mut Cx) -> T,
+    ) -> Option<T> {
+        let stream = self.table.get_mut(&key)?;
+        let result = work(stream, cx);
+        stream.settle(cx);
+        account(stream, cx);
+        if stream.dead {
+            cx.ring_bytes -= stream.accounted;
+            cx.timers.set(Timer::Stream(key), None);
+            self.keys.remove(&stream.id);
+            self.table.remove(&key);
+        }
+        Some(result)
+    }
+}
+
+/// Keeps a ring within its bounds and the node's sum right.
+fn account(stream: &mut Stream, cx: &mut Cx) {
+    let others = cx.ring_bytes - stream.accounted;
+    let room = cx.config.total_ring_bytes.saturating_sub(others);
+    let bytes = cx.config.ring_bytes.min(room);
+    stream.ring.evict(cx.config.ring_segments.max(2), bytes);
+    stream.accounted = stream.ring.bytes();
+    cx.ring_bytes = others + stream.accounted;
+}
+
+fn check_payload(header: &PartHeader, chunks: &[Bytes]) -> Result<(), CommandError> {
+    let size = header.size as usize;
+    let count = size.div_ceil(CHUNK_BYTES);
+    let lengths_fit = chunks.iter().enumerate().all(|(index, chunk)| {
+        chunk.len() == size.saturating_sub(index * CHUNK_BYTES).min(CHUNK_BYTES)
+    });
+    if size == 0 || chunks.len() != count || header.hashes.len() != count || !lengths_fit {
+        return Err(CommandError::PayloadMismatch);
+    }
+    Ok(())
+}
+
+/// Appends to a stream of this node.
+///
+/// Parts follow each other without a hole; only at the start of a segment, and with a
+/// grown discontinuity count, may the owner jump ahead. What it jumped over becomes a
+/// gap, which every subscriber is told of.
+fn append(
+    stream: &mut Stream,
+    cx: &mut Cx,
+    header: &Signed<PartHeader>,
+    chunks: Vec<Bytes>,
+) -> Result<(), CommandError> {
+    let Source::Owned(owned) = &mut stream.source else {
+        return Err(CommandError::UnknownStream(stream.id.clone()));
+    };
+    let slot = header.value().slot;
+    let mut jump = None;
+    if let (Slot::Part(got), Some(media)) = (slot, header.value().media) {
+        let jumps = got.part == 0 && media.discontinuity > owned.discontinuity;
+        let follows = match owned.next {
+            None => got.part == 0,
+            Some(next) => got == next || (jumps && got > next),
+        };
+        if !follows || stream.ring.init(media.init).is_none() {
+            let last = owned.last;
+            return Err(CommandError::OutOfOrder { last, got });
+        }
+        jump = owned
+            .next
+            .filter(|next| *next < got)
+            .map(|next| (next, got));
+        owned.last = Some(got);
+        owned.next = Some(after(got, media.last));
+        owned.discontinuity = media.discontinuity;
+    }
+    match stream.ring.announce(header) {
+        Accepted::New => {}
+        Accepted::Known => return Ok(()),
+        Accepted::Stale | Accepted::Contradiction | Accepted::Full => {
+            return Err(CommandError::PayloadMismatch);
+        }
+    }
+    for (index, chunk) in (0..=u16::MAX).zip(chunks) {
+        stream.ring.put(slot, index, chunk);
+    }
+    if let Some((from, to)) = jump {
+        stream.ring.declare_gap(from, to);
+    }
+    account(stream, cx);
+    stream.pump_children(cx);
+    Ok(())
+}

@@ -1,0 +1,18 @@
+//! Small worlds of real nodes, with the real codec and verification between them.
+
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test looks at the kinds that concern it"
+)]
+
+mod commands;
+mod delivery;
+mod failover;
+mod fuzz;
+mod hostile;
+mod masters;
+mod routes;
+mod seen;
+mod transcode;
+mod wire;
+mod world;
