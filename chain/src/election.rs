@@ -82,7 +82,7 @@ mod tests {
         assert_eq!(winners, GOLDEN);
     }
 
-    const GOLDEN: [u8; 12] = [0; 12];
+    const GOLDEN: [u8; 12] = [3, 2, 2, 2, 1, 1, 1, 3, 1, 2, 3, 1];
 
     #[test]
     fn too_dear_unstaked_and_excluded_are_never_elected() {

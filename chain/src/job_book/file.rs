@@ -75,7 +75,8 @@ impl File {
             reason: reason.to_owned(),
         };
         let mut header = vec![0; MAGIC.len() + 65];
-        file.read_exact(&mut header)
+        file.seek(SeekFrom::Start(0))
+            .and_then(|_| file.read_exact(&mut header))
             .map_err(|_| format("it has no header"))?;
         let header = String::from_utf8(header).map_err(|_| format("it has no header"))?;
         let id = header

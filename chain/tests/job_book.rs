@@ -1,0 +1,196 @@
+//! The job book as several processes use it, and as a killed one leaves it.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
+
+use std::{fs, path::Path, sync::Arc};
+
+use headwater_chain::{
+    Address, Cursor, Event, JobBook, JobFilter, JobId, JobState, Ledger, LedgerError, NewJob,
+    NodeKey, Transcoder, Wei,
+};
+
+fn transcoder(n: u8) -> Transcoder {
+    Transcoder {
+        address: Address([n; 20]),
+        node: NodeKey([n; 32]),
+        price_per_segment: Wei(5),
+        stake: Wei(10),
+    }
+}
+
+fn job(stream: &str) -> NewJob {
+    NewJob {
+        stream: stream.into(),
+        broadcaster: NodeKey([9; 32]),
+        profiles: vec!["360p".into()],
+        max_price_per_segment: Wei(5),
+    }
+}
+
+fn open(path: &Path) -> Arc<dyn Ledger> {
+    Arc::new(JobBook::open(path).unwrap())
+}
+
+#[tokio::test]
+async fn a_job_goes_to_a_transcoder_and_an_encoder_that_returns_gets_the_same_job() {
+    let dir = tempfile::tempdir().unwrap();
+    let book = open(&dir.path().join("deep/jobs.book"));
+    book.register(transcoder(1)).await.unwrap();
+
+    let created = book.create_job(job("s")).await.unwrap();
+    let again = book.create_job(job("s")).await.unwrap();
+
+    assert_eq!(created.id, again.id);
+    assert_eq!(created.state, JobState::Assigned);
+    assert_eq!(created.transcoder.unwrap().address, Address([1; 20]));
+    let acknowledged = book
+        .acknowledge(created.id, Address([1; 20]))
+        .await
+        .unwrap();
+    assert_eq!(acknowledged.state, JobState::Acknowledged);
+    let stranger = book.acknowledge(created.id, Address([2; 20])).await;
+    assert!(matches!(stranger, Err(LedgerError::NotHolder(..))));
+    book.end_job(created.id).await.unwrap();
+    let next = book.create_job(job("s")).await.unwrap();
+    assert_ne!(next.id, created.id);
+    let live = book.jobs(JobFilter::default()).await.unwrap();
+    assert_eq!(live.len(), 1);
+}
+
+#[tokio::test]
+async fn a_failed_transcoder_is_not_elected_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let book = open(&dir.path().join("jobs.book"));
+    book.register(transcoder(1)).await.unwrap();
+    book.register(transcoder(2)).await.unwrap();
+    let first = book.create_job(job("s")).await.unwrap();
+
+    let second = book.reassign(first.id).await.unwrap();
+    let third = book.reassign(first.id).await.unwrap();
+
+    let holder = |job: &headwater_chain::Job| job.transcoder.as_ref().map(|t| t.address);
+    assert_ne!(holder(&first), holder(&second));
+    assert_eq!(third.state, JobState::Open);
+    book.register(transcoder(3)).await.unwrap();
+    let job = book.job(first.id).await.unwrap().unwrap();
+    assert_eq!(
+        holder(&job),
+        Some(Address([3; 20])),
+        "open jobs go to newcomers"
+    );
+}
+
+#[tokio::test]
+async fn writers_of_several_handles_never_lose_an_entry() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("jobs.book");
+    let tasks: Vec<_> = (0..8)
+        .map(|n| {
+            let book = open(&path);
+            tokio::spawn(async move {
+                for m in 0..10 {
+                    book.create_job(job(&format!("{n}-{m}"))).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+
+    let jobs = open(&path).jobs(JobFilter::default()).await.unwrap();
+    let ids: Vec<_> = jobs.iter().map(|job| job.id.0).collect();
+    assert_eq!(ids, (1..=80).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn an_entry_cut_off_at_any_byte_is_as_if_it_had_not_been_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("jobs.book");
+    let book = open(&path);
+    book.register(transcoder(1)).await.unwrap();
+    let before = fs::read(&path).unwrap().len();
+    book.create_job(job("s")).await.unwrap();
+    drop(book);
+    let whole = fs::read(&path).unwrap();
+
+    for len in before..whole.len() {
+        fs::write(&path, &whole[..len]).unwrap();
+        let book = open(&path);
+        assert_eq!(
+            book.jobs(JobFilter::default()).await.unwrap(),
+            vec![],
+            "{len}"
+        );
+        let created = book.create_job(job("other")).await.unwrap();
+        assert_eq!(created.id, JobId(1), "{len}");
+        let reopened = open(&path).job(JobId(1)).await.unwrap().unwrap();
+        assert_eq!(reopened.stream, "other", "{len}");
+    }
+}
+
+#[tokio::test]
+async fn damage_in_the_middle_is_named_by_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("jobs.book");
+    let book = open(&path);
+    book.register(transcoder(1)).await.unwrap();
+    let at = fs::read(&path).unwrap().len() as u64;
+    book.create_job(job("s")).await.unwrap();
+    book.create_job(job("t")).await.unwrap();
+    drop(book);
+    let mut bytes = fs::read(&path).unwrap();
+    let place = usize::try_from(at).unwrap() + 100;
+    bytes[place] ^= 1;
+    fs::write(&path, bytes).unwrap();
+
+    let error = JobBook::open(&path).unwrap_err();
+
+    assert_eq!(error, LedgerError::Damaged { path, at });
+}
+
+#[test]
+fn what_is_no_job_book_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = dir.path().join("notes.txt");
+    fs::write(&text, "x".repeat(500)).unwrap();
+    let newer = dir.path().join("newer");
+    fs::write(&newer, format!("headwater-job-book 2 {}\n", "0".repeat(64))).unwrap();
+
+    for path in [&text, &newer] {
+        let error = JobBook::open(path).unwrap_err();
+        assert!(matches!(error, LedgerError::Format { .. }), "{error}");
+    }
+    let error = JobBook::open(dir.path()).unwrap_err();
+    assert!(matches!(error, LedgerError::Io { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_watch_sees_every_entry_once_and_in_order_from_any_cursor() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("jobs.book");
+    let (writer, reader) = (open(&path), open(&path));
+    let mut watch = reader.watch(None);
+    writer.register(transcoder(1)).await.unwrap();
+    writer.create_job(job("s")).await.unwrap();
+    writer.end_job(JobId(1)).await.unwrap();
+
+    let mut batches = Vec::new();
+    for _ in 0..3 {
+        batches.push(watch.next().await.unwrap().unwrap());
+    }
+    assert!(matches!(batches[0].events[..], [Event::Registered(_)]));
+    assert!(matches!(
+        batches[1].events[..],
+        [Event::JobCreated(_), Event::JobAssigned(_)]
+    ));
+    assert!(matches!(batches[2].events[..], [Event::JobEnded(_)]));
+
+    let mut later = reader.watch(Some(batches[0].cursor.clone()));
+    assert_eq!(later.next().await.unwrap().unwrap(), batches[1]);
+    let mut wrong = reader.watch(Some(Cursor("block 7".into())));
+    assert!(matches!(
+        wrong.next().await,
+        Some(Err(LedgerError::Cursor(_)))
+    ));
+}
