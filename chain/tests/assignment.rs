@@ -1,7 +1,5 @@
 //! Claims against a ledger: the one that holds, and each way in which one does not.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
-
 use headwater_chain::{
     ClaimRefused, JobBook, JobId, Ledger, NewJob, NodeKey, Transcoder, Wei,
     ethereum::{Claim, Key},

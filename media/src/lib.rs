@@ -13,6 +13,7 @@ pub mod ingest;
 mod packager;
 mod part;
 pub mod playlist;
+pub mod push;
 pub mod transcode;
 
 pub use ffmpeg::FfmpegError;

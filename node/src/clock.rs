@@ -33,3 +33,15 @@ pub async fn sleep_until(at: Option<Time>) {
         None => std::future::pending().await,
     }
 }
+
+/// Blocks the thread until a time of [`now`]: for threads that pace media.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "pacing media is waiting for a time and nothing else"
+)]
+pub fn block_until(at: Time) {
+    let left = at.since(now());
+    if !left.is_zero() {
+        std::thread::sleep(left);
+    }
+}

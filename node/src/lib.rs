@@ -2,6 +2,15 @@
 
 #![forbid(unsafe_code)]
 
+pub mod app;
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod driver;
+pub mod http;
+pub mod jobs;
 pub mod net;
+pub mod pipeline;
+pub mod status;
+pub mod store;
+pub mod telemetry;

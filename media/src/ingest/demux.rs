@@ -38,7 +38,7 @@ pub fn probe(path: &Path) -> Result<Probe, IngestError> {
     })
 }
 
-pub(super) fn open_file(path: &Path) -> Result<Input, IngestError> {
+pub(crate) fn open_file(path: &Path) -> Result<Input, IngestError> {
     ffmpeg::start();
     let name = || path.display().to_string();
     // FFmpeg's own errors for a missing file and a directory say less.

@@ -4,10 +4,12 @@ mod audio;
 mod demux;
 mod file;
 mod flv;
+pub mod rtmp;
 mod test_source;
 
 use std::{ops::ControlFlow, time::Duration};
 
+pub(crate) use demux::open_file;
 pub use demux::{Probe, probe};
 pub use file::{FileOptions, run_file};
 pub use flv::run_flv;

@@ -1,0 +1,235 @@
+//! What operators and monitors ask, as JSON.
+
+use axum::{
+    Json, Router,
+    extract::{Path, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use headwater_proto::{NodeId, NodeStatus, Position, Roles, StreamId};
+use headwater_protocol::{Command, Reply};
+use serde::{Deserialize, Serialize};
+
+use super::error::{bad_id, error};
+use crate::{
+    driver::{Core, CoreError},
+    net::NetHandle,
+    status,
+};
+
+/// What the admin routes tell about.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// The core.
+    pub core: Core,
+    /// The links.
+    pub net: NetHandle,
+    /// Roles, program and start of this node.
+    pub about: status::About,
+    /// Jobs of this transcoder.
+    pub transcoding: Option<std::sync::Arc<crate::pipeline::Transcoding>>,
+    /// Where the public listener is.
+    pub http: std::net::SocketAddr,
+}
+
+/// One node, as JSON.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StatusReport {
+    /// The node.
+    pub node: String,
+    /// Program and version.
+    pub agent: String,
+    /// What it does: any of broadcaster, relayer, transcoder; empty for an edge.
+    pub roles: Vec<String>,
+    /// Seconds since it started.
+    pub uptime_s: u64,
+    /// Open links.
+    pub peers: u32,
+    /// 0 idle to 255 full.
+    pub load: u8,
+    /// Where it listens; only told of the node itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<String>,
+    /// The streams it carries.
+    pub streams: Vec<StreamReport>,
+}
+
+/// One stream, as JSON.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StreamReport {
+    /// The stream.
+    pub stream: String,
+    /// Newest segment.
+    pub segment: Option<u64>,
+    /// Newest part of it.
+    pub part: Option<u32>,
+    /// From whom it comes; none at its owner.
+    pub parent: Option<String>,
+    /// To how many nodes it goes.
+    pub children: u32,
+}
+
+/// One neighbour, as JSON.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PeerReport {
+    /// The neighbour.
+    pub node: String,
+    /// What it does.
+    pub roles: Vec<String>,
+    /// Program and version.
+    pub agent: String,
+    /// Where it is.
+    pub address: String,
+    /// This node dialled it.
+    pub outbound: bool,
+}
+
+/// One job of this transcoder, as JSON.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct JobReport {
+    /// The job.
+    pub job: u64,
+    /// Its source.
+    pub stream: String,
+    /// Renditions that are made.
+    pub renditions: Vec<String>,
+    /// How far they are behind the source, in milliseconds of media.
+    pub lag_ms: u64,
+}
+
+pub(super) fn router(state: Admin) -> Router {
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/api/v1/status", get(own_status))
+        .route("/api/v1/status/{node}", get(node_status))
+        .route("/api/v1/streams", get(streams))
+        .route("/api/v1/peers", get(peers))
+        .route("/api/v1/jobs", get(jobs))
+        .route("/metrics", get(metrics))
+        .with_state(state)
+}
+
+async fn own_status(State(admin): State<Admin>) -> Response {
+    report(&admin, admin.net.node()).await
+}
+
+async fn node_status(State(admin): State<Admin>, Path(node): Path<String>) -> Response {
+    match node.parse() {
+        Ok(node) => report(&admin, node).await,
+        Err(reason) => bad_id(&reason),
+    }
+}
+
+async fn report(admin: &Admin, node: NodeId) -> Response {
+    match admin.core.command(Command::RequestStatus { node }).await {
+        Ok(Reply::Status(body)) => {
+            let mut report = StatusReport::from(body.value());
+            if node == admin.net.node() {
+                let addresses = admin.net.listen_addresses();
+                let full = |address| format!("{address}/p2p/{node}");
+                report.addresses = addresses.iter().map(full).collect();
+            }
+            Json(report).into_response()
+        }
+        Ok(_) => stopping(),
+        Err(CoreError::Refused(reason)) => error(
+            StatusCode::GATEWAY_TIMEOUT,
+            &reason.to_string(),
+            "the node may be down, or no relay may know the way to it",
+        ),
+        Err(CoreError::Stopped(_)) => stopping(),
+    }
+}
+
+fn stopping() -> Response {
+    error(StatusCode::SERVICE_UNAVAILABLE, "the node is stopping", "")
+}
+
+async fn streams(State(admin): State<Admin>) -> Response {
+    let Ok(snapshot) = admin.core.snapshot().await else {
+        return stopping();
+    };
+    let report = |view: headwater_protocol::StreamView| {
+        let children = u32::try_from(view.children.len()).unwrap_or(u32::MAX);
+        StreamReport::new(&view.stream, view.edge, view.parent, children)
+    };
+    Json(snapshot.streams.into_iter().map(report).collect::<Vec<_>>()).into_response()
+}
+
+async fn peers(State(admin): State<Admin>) -> Response {
+    let peers = admin.net.peers().into_iter().map(|peer| PeerReport {
+        node: peer.peer.to_string(),
+        roles: roles(peer.roles),
+        agent: peer.agent,
+        address: peer.address,
+        outbound: peer.outbound,
+    });
+    Json(peers.collect::<Vec<_>>()).into_response()
+}
+
+async fn jobs(State(admin): State<Admin>) -> Response {
+    let held = admin.transcoding.iter().flat_map(|jobs| jobs.list());
+    let jobs = held.map(|held| JobReport {
+        job: held.job.0,
+        stream: held.stream.to_string(),
+        renditions: held.renditions,
+        lag_ms: held.lag_ms,
+    });
+    Json(jobs.collect::<Vec<_>>()).into_response()
+}
+
+/// Counters in the OpenMetrics text form.
+async fn metrics(State(admin): State<Admin>) -> Response {
+    let Ok(snapshot) = admin.core.snapshot().await else {
+        return stopping();
+    };
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let text = status::metrics(&snapshot, admin.net.peers().len());
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
+}
+
+impl From<&NodeStatus> for StatusReport {
+    fn from(status: &NodeStatus) -> Self {
+        let stream = |s: &headwater_proto::StreamStatus| {
+            StreamReport::new(&s.stream, s.edge, s.parent, s.children)
+        };
+        Self {
+            node: status.node.to_string(),
+            agent: status.agent.clone(),
+            roles: roles(status.roles),
+            uptime_s: status.uptime_s,
+            peers: status.peers,
+            load: status.load,
+            addresses: Vec::new(),
+            streams: status.streams.iter().map(stream).collect(),
+        }
+    }
+}
+
+impl StreamReport {
+    fn new(
+        stream: &StreamId,
+        edge: Option<Position>,
+        parent: Option<NodeId>,
+        children: u32,
+    ) -> Self {
+        Self {
+            stream: stream.to_string(),
+            segment: edge.map(|edge| edge.segment),
+            part: edge.map(|edge| edge.part),
+            parent: parent.map(|parent| parent.to_string()),
+            children,
+        }
+    }
+}
+
+fn roles(roles: Roles) -> Vec<String> {
+    let named = [
+        (roles.broadcaster, "broadcaster"),
+        (roles.relayer, "relayer"),
+        (roles.transcoder, "transcoder"),
+    ];
+    let held = named.into_iter().filter(|(held, _)| *held);
+    held.map(|(_, name)| name.to_owned()).collect()
+}

@@ -1,0 +1,305 @@
+//! Between ledger and protocol: which jobs are ours, whose claims hold.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use headwater_chain::{
+    Address, Batch, Cursor, Event, Job, JobFilter, JobState, Ledger, NewJob, NodeKey, Wei,
+    ethereum::{Claim, Key},
+    verify_assignment,
+};
+use headwater_proto::{
+    AddressText, JobId, NodeId, SigningKey, StreamId, TranscodeClaim, limits::MAX_ADDRESSES,
+};
+use headwater_protocol::Answer;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use crate::{
+    clock,
+    net::{NetHandle, policy},
+    pipeline::Transcoding,
+    store::{HeldJob, Store},
+};
+
+/// How long a claim is valid.
+const CLAIM_MS: u64 = 60_000;
+/// A ledger that failed is asked again after this long.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// What a node has to do with a ledger.
+pub struct Jobs {
+    ledger: Arc<dyn Ledger>,
+    store: Arc<Store>,
+    net: NetHandle,
+    node: SigningKey,
+    allow_private: bool,
+    /// Names of the renditions to ask for, when this node creates jobs.
+    profiles: Vec<String>,
+    transcoder: Option<(Key, Arc<Transcoding>)>,
+    /// Claims that held: which transcoder serves which stream.
+    granted: Mutex<BTreeMap<(NodeId, JobId), StreamId>>,
+}
+
+impl std::fmt::Debug for Jobs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Jobs")
+            .field("ledger", &self.ledger)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Jobs {
+    /// Binds a node to a ledger.
+    #[must_use]
+    pub fn new(
+        ledger: Arc<dyn Ledger>,
+        store: Arc<Store>,
+        net: NetHandle,
+        node: SigningKey,
+        allow_private: bool,
+        profiles: Vec<String>,
+        transcoder: Option<(Key, Arc<Transcoding>)>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            ledger,
+            store,
+            net,
+            node,
+            allow_private,
+            profiles,
+            transcoder,
+            granted: Mutex::default(),
+        })
+    }
+
+    /// The ledger.
+    #[must_use]
+    pub fn ledger(&self) -> &dyn Ledger {
+        &*self.ledger
+    }
+
+    /// Creates the job of a broadcast that began.
+    pub async fn broadcast_began(&self, stream: &StreamId) {
+        let job = NewJob {
+            stream: stream.to_string(),
+            broadcaster: NodeKey(*self.node.node_id().public_key()),
+            profiles: self.profiles.clone(),
+            max_price_per_segment: Wei(u128::MAX),
+        };
+        match self.ledger.create_job(job).await {
+            Ok(job) => match job.transcoder {
+                Some(transcoder) => {
+                    info!(job = %job.id, transcoder = %transcoder.address, "job assigned");
+                }
+                None => info!(job = %job.id, "job waits for a transcoder to register"),
+            },
+            Err(error) => error!(%stream, %error, "no job was created"),
+        }
+    }
+
+    /// Ends the job of a broadcast that ended.
+    pub async fn broadcast_ended(&self, stream: &StreamId) {
+        let filter = JobFilter {
+            stream: Some(stream.to_string()),
+            ..JobFilter::default()
+        };
+        let jobs = match self.ledger.jobs(filter).await {
+            Ok(jobs) => jobs,
+            Err(error) => return error!(%stream, %error, "the job was not ended"),
+        };
+        for job in jobs {
+            if let Err(error) = self.ledger.end_job(job.id).await {
+                error!(job = %job.id, %error, "the job was not ended");
+            }
+        }
+    }
+
+    /// Checks a claim that reached this broadcaster.
+    pub async fn check_claim(&self, claim: &TranscodeClaim, signature: &[u8; 65]) -> Answer {
+        let checked = Claim {
+            stream: claim.stream.to_string(),
+            job: headwater_chain::JobId(claim.job.0),
+            node: NodeKey(*claim.transcoder.public_key()),
+            addresses: claim.addresses.iter().map(ToString::to_string).collect(),
+            sequence: claim.sequence,
+            expires_ms: claim.expires_ms,
+        };
+        let now = clock::unix_ms();
+        match verify_assignment(&*self.ledger, &checked, signature, now).await {
+            Ok(assignment) => {
+                info!(job = %claim.job, transcoder = %assignment.transcoder, "claim holds");
+                self.granted()
+                    .insert((claim.transcoder, claim.job), claim.stream.clone());
+                let addresses =
+                    policy::filter(&claim.addresses, claim.transcoder, self.allow_private);
+                Answer::ClaimGranted { addresses }
+            }
+            Err(reason) => {
+                warn!(job = %claim.job, %reason, "claim refused");
+                Answer::ClaimRefused
+            }
+        }
+    }
+
+    /// Whether a transcoder's claim to serve a stream has held.
+    #[must_use]
+    pub fn serves(&self, transcoder: NodeId, job: JobId, stream: &StreamId) -> bool {
+        self.granted().get(&(transcoder, job)) == Some(stream)
+    }
+
+    fn granted(&self) -> std::sync::MutexGuard<'_, BTreeMap<(NodeId, JobId), StreamId>> {
+        self.granted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Signs a claim to a job this transcoder holds.
+    #[must_use]
+    pub fn claim(&self, job: JobId) -> Option<(TranscodeClaim, [u8; 65])> {
+        let (key, transcoding) = self.transcoder.as_ref()?;
+        let stream = transcoding.stream_of(job)?;
+        let sequence = match self.store.next_sequence() {
+            Ok(sequence) => sequence,
+            Err(error) => {
+                error!(%error, "no claim without a new number");
+                return None;
+            }
+        };
+        let addresses: Vec<AddressText> = self
+            .net
+            .listen_addresses()
+            .into_iter()
+            .take(MAX_ADDRESSES)
+            .collect();
+        let claim = TranscodeClaim {
+            stream: stream.clone(),
+            job,
+            transcoder: self.node.node_id(),
+            addresses,
+            sequence,
+            expires_ms: clock::unix_ms() + CLAIM_MS,
+        };
+        let signed = Claim {
+            stream: stream.to_string(),
+            job: headwater_chain::JobId(job.0),
+            node: NodeKey(*claim.transcoder.public_key()),
+            addresses: claim.addresses.iter().map(ToString::to_string).collect(),
+            sequence,
+            expires_ms: claim.expires_ms,
+        };
+        let signature = key.sign(&self.ledger.domain(), &signed);
+        Some((claim, signature))
+    }
+
+    /// Follows the ledger until the node stops; an error never ends it for good.
+    pub async fn watch(self: Arc<Self>, stop: CancellationToken) {
+        let Some((key, transcoding)) = &self.transcoder else {
+            return;
+        };
+        self.take_up(key.address(), transcoding).await;
+        loop {
+            let cursor = match self.store.cursor() {
+                Ok(cursor) => cursor.map(Cursor),
+                Err(error) => {
+                    error!(%error, "following the ledger from its beginning");
+                    None
+                }
+            };
+            let mut watch = self.ledger.watch(cursor);
+            loop {
+                let batch = tokio::select! {
+                    () = stop.cancelled() => return,
+                    batch = watch.next() => batch,
+                };
+                match batch {
+                    Some(Ok(batch)) => self.handle(key.address(), transcoding, batch),
+                    Some(Err(error)) => error!(%error, "the ledger cannot be followed"),
+                    None => break,
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(AGAIN) => {}
+            }
+        }
+    }
+
+    /// Resumes the jobs this transcoder held when it last ran, as far as it still does.
+    async fn take_up(&self, own: Address, transcoding: &Arc<Transcoding>) {
+        let held = match self.store.jobs() {
+            Ok(held) => held,
+            Err(error) => return error!(%error, "jobs of the last run are lost"),
+        };
+        for (job, _) in held {
+            match self.ledger.job(headwater_chain::JobId(job)).await {
+                Ok(Some(job)) if is_held(&job, own) => {
+                    info!(job = %job.id, "resuming a job of the last run");
+                    self.begin(&job, transcoding);
+                }
+                Ok(_) => self.drop_job(job),
+                Err(error) => error!(job, %error, "the ledger cannot say whose job it is"),
+            }
+        }
+    }
+
+    /// Handles a batch, then remembers that it was handled.
+    fn handle(&self, own: Address, transcoding: &Arc<Transcoding>, batch: Batch) {
+        for event in batch.events {
+            match event {
+                Event::JobAssigned(job) if is_held(&job, own) => self.begin(&job, transcoding),
+                // It went to somebody else, or is over: ours to end if we had it.
+                Event::JobAssigned(job) | Event::JobEnded(job) => {
+                    transcoding.end(JobId(job.id.0));
+                    self.drop_job(job.id.0);
+                }
+                Event::JobCreated(_)
+                | Event::JobAcknowledged(_)
+                | Event::Registered(_)
+                | Event::Unregistered(_) => {}
+                Event::RolledBack(to) => warn!(?to, "the ledger took entries back"),
+            }
+        }
+        if let Err(error) = self.store.put_cursor(&batch.cursor.0) {
+            error!(%error, "the place in the ledger cannot be kept");
+        }
+    }
+
+    fn begin(&self, job: &Job, transcoding: &Arc<Transcoding>) {
+        let Ok(stream) = job.stream.parse::<StreamId>() else {
+            return warn!(job = %job.id, "the job's stream is none");
+        };
+        let held = HeldJob {
+            stream: job.stream.clone(),
+            profiles: job.profiles.clone(),
+        };
+        if let Err(error) = self.store.put_job(job.id.0, &held) {
+            error!(job = %job.id, %error, "the job cannot be remembered");
+        }
+        transcoding.start(JobId(job.id.0), stream);
+        let ledger = self.ledger.clone();
+        let (id, own) = (job.id, job.transcoder.as_ref().map(|t| t.address));
+        tokio::spawn(async move {
+            if let Some(own) = own
+                && let Err(error) = ledger.acknowledge(id, own).await
+            {
+                debug!(job = %id, %error, "job not acknowledged");
+            }
+        });
+    }
+
+    fn drop_job(&self, job: u64) {
+        if let Err(error) = self.store.remove_job(job) {
+            error!(job, %error, "the job cannot be forgotten");
+        }
+    }
+}
+
+fn is_held(job: &Job, own: Address) -> bool {
+    job.state != JobState::Ended
+        && job
+            .transcoder
+            .as_ref()
+            .is_some_and(|holder| holder.address == own)
+}
