@@ -7,7 +7,6 @@
 #![forbid(unsafe_code)]
 
 mod assignment;
-pub mod election;
 pub mod ethereum;
 mod job_book;
 mod ledger;

@@ -1,7 +1,5 @@
 //! Files and the test pattern, packaged for real and read back by FFmpeg's own tools.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
-
 mod common;
 
 use std::ops::ControlFlow;

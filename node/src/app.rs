@@ -7,7 +7,7 @@ use headwater_chain::{
     ethereum::{Key, KeyError},
 };
 use headwater_media::ingest::rtmp;
-use headwater_proto::{ManifestId, NodeId, StreamId};
+use headwater_proto::{ManifestId, NodeId};
 use headwater_protocol::{Answer, Config as CoreConfig, Node, Question};
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -21,7 +21,7 @@ use crate::{
     jobs::Jobs,
     net::{self, NetConfig, NetError, NetHandle},
     pipeline::{
-        Broadcasts, BroadcastsConfig, EndReason, Ingest, Library, LibraryConfig, Transcoding,
+        Broadcasts, BroadcastsConfig, EndReason, Hook, Ingest, Library, LibraryConfig, Transcoding,
         TranscodingConfig,
     },
     status::{self, About},
@@ -151,12 +151,7 @@ impl App {
             clock::now(),
         );
         let (core, asks) = driver::start(core, net.clone(), events, tasks, stop.clone());
-        let library = Library::new(
-            LibraryConfig::default(),
-            core.clone(),
-            tasks.clone(),
-            stop.clone(),
-        );
+        let library = Library::new(LibraryConfig::default(), core.clone(), tasks, stop.clone());
         let transcoding = config.roles.transcoder.then(|| {
             let transcoding = TranscodingConfig {
                 ladder: config.ladder.clone(),
@@ -402,11 +397,7 @@ async fn register(ledger: &JobBook, key: &Key, node: NodeId) -> Result<(), Start
     Ok(())
 }
 
-fn hook(
-    config: &Config,
-    jobs: Option<Arc<Jobs>>,
-    tasks: TaskTracker,
-) -> Arc<dyn Fn(&StreamId, bool) + Send + Sync> {
+fn hook(config: &Config, jobs: Option<Arc<Jobs>>, tasks: TaskTracker) -> Hook {
     let create = config.create_jobs;
     Arc::new(move |stream, began| {
         let (Some(jobs), true) = (jobs.clone(), create) else {

@@ -175,7 +175,7 @@ pub enum ConfigError {
     },
 }
 
-fn refused(key: &'static str, value: &str, reason: impl ToString) -> ConfigError {
+fn refused(key: &'static str, value: &str, reason: &dyn std::fmt::Display) -> ConfigError {
     ConfigError::Value {
         key,
         value: value.to_owned(),
@@ -287,7 +287,7 @@ impl Raw {
             return Err(refused(
                 "part",
                 &value,
-                "a part is no longer than a segment",
+                &"a part is no longer than a segment",
             ));
         }
         let ladder = raw.ladder.unwrap_or_default();
@@ -316,7 +316,7 @@ impl Raw {
                 .keystore
                 .unwrap_or_else(|| data_dir.join("ethereum.json")),
             password_file: raw.password_file,
-            ladder: parsed.map_err(|error| refused("ladder", &ladder, error))?,
+            ladder: parsed.map_err(|error| refused("ladder", &ladder, &error))?,
             packager: PackagerConfig { part, segment },
             reconnect_window: duration("reconnect_window", raw.reconnect_window, 0, 3_600_000)?,
             data_dir,
@@ -340,7 +340,7 @@ pub fn ledger(url: &str) -> Result<PathBuf, ConfigError> {
     } else {
         "a ledger is file:PATH"
     };
-    Err(refused("ledger", url, reason))
+    Err(refused("ledger", url, &reason))
 }
 
 fn address(key: &'static str, text: Option<String>) -> Result<SocketAddr, ConfigError> {
@@ -349,7 +349,7 @@ fn address(key: &'static str, text: Option<String>) -> Result<SocketAddr, Config
         refused(
             key,
             &text,
-            "an address is IP:PORT, such as 127.0.0.1:8935 or [::]:8935",
+            &"an address is IP:PORT, such as 127.0.0.1:8935 or [::]:8935",
         )
     })
 }
@@ -362,11 +362,11 @@ fn duration(
 ) -> Result<Duration, ConfigError> {
     let text = text.unwrap_or_default();
     let span = humantime::parse_duration(&text)
-        .map_err(|_| refused(key, &text, "a duration has a unit, such as 200ms or 2s"))?;
+        .map_err(|_| refused(key, &text, &"a duration has a unit, such as 200ms or 2s"))?;
     let (min, max) = (Duration::from_millis(min_ms), Duration::from_millis(max_ms));
     if span < min || span > max {
         let [min, max] = [min, max].map(humantime::format_duration);
-        return Err(refused(key, &text, format!("accepted is {min} to {max}")));
+        return Err(refused(key, &text, &format!("accepted is {min} to {max}")));
     }
     Ok(span)
 }
@@ -375,7 +375,7 @@ fn publish_keys(texts: &[String]) -> Result<Vec<PublishKey>, ConfigError> {
     let mut keys: Vec<PublishKey> = Vec::new();
     for text in texts {
         // The value is a secret and is not repeated.
-        let refused = |reason: &str| refused("publish_key", "(hidden)", reason);
+        let refused = |reason: &str| refused("publish_key", "(hidden)", &reason);
         let (name, key) = text
             .split_once('=')
             .ok_or_else(|| refused("a publish key is NAME=KEY"))?;

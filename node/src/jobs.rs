@@ -169,7 +169,7 @@ impl Jobs {
         };
         let addresses: Vec<AddressText> = self
             .net
-            .listen_addresses()
+            .advertised()
             .into_iter()
             .take(MAX_ADDRESSES)
             .collect();

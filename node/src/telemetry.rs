@@ -1,5 +1,7 @@
 //! The log, on stderr; stdout is for what a command is asked for.
 
+use std::io::IsTerminal as _;
+
 use clap::ValueEnum;
 use tracing_subscriber::{EnvFilter, fmt};
 
@@ -20,10 +22,15 @@ pub fn start(filter: &str, format: Format) -> anyhow::Result<()> {
     let directives = if filter.contains(['=', ',']) {
         filter.to_owned()
     } else {
-        format!("warn,headwater={filter},headwater_media={filter},headwater_chain={filter}")
+        format!(
+            "warn,libp2p_kad=error,headwater={filter},headwater_media={filter},headwater_chain={filter}"
+        )
     };
     let filter = EnvFilter::try_new(directives)?;
-    let log = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     match format {
         Format::Text => log.init(),
         Format::Json => log.json().init(),

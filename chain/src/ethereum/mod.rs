@@ -1,12 +1,27 @@
 //! Keys, signatures and addresses as Ethereum has them. The only place that uses ethers.
 
 mod claim;
+pub mod election;
 mod key;
 
 pub use claim::{Claim, Domain, digest, recover};
 pub use key::{Key, KeyError};
 
+use ethers_core::rand::{RngCore as _, rngs::OsRng};
+
 use crate::types::Address;
+
+/// Keccak-256, the hash of Ethereum.
+pub(crate) fn keccak256(bytes: &[u8]) -> [u8; 32] {
+    ethers_core::utils::keccak256(bytes)
+}
+
+/// 32 bytes from the system's random source.
+pub(crate) fn random() -> [u8; 32] {
+    let mut bytes = [0; 32];
+    OsRng.fill_bytes(&mut bytes);
+    bytes
+}
 
 /// EIP-55 text of an address.
 pub(crate) fn checksummed(address: &Address) -> String {

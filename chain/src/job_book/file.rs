@@ -10,13 +10,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ethers_core::{
-    rand::{RngCore as _, rngs::OsRng},
-    utils::keccak256,
-};
-
 use super::state::{Change, State};
 use crate::{
+    ethereum::{keccak256, random},
     ledger::{Event, LedgerError},
     types::{Address, hex, to_hex},
 };
@@ -212,8 +208,7 @@ fn start(path: &Path, mut file: &fs::File) -> Result<(), LedgerError> {
             reason: "it has no header".to_owned(),
         });
     }
-    let mut id = [0; 32];
-    OsRng.fill_bytes(&mut id);
+    let id = random();
     file.set_len(0).map_err(error)?;
     file.write_all(format!("{MAGIC}{}\n", to_hex(&id)).as_bytes())
         .and_then(|()| file.sync_all())
@@ -223,7 +218,7 @@ fn start(path: &Path, mut file: &fs::File) -> Result<(), LedgerError> {
 fn chained(before: &[u8; 32], json: &str) -> [u8; 32] {
     let mut bytes = before.to_vec();
     bytes.extend_from_slice(json.as_bytes());
-    keccak256(bytes)
+    keccak256(&bytes)
 }
 
 fn io_error(path: &Path, reason: &std::io::Error) -> LedgerError {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    election::elect,
+    ethereum::election::elect,
     ledger::{Event, NewJob},
     types::{Address, Job, JobId, JobState, Transcoder},
 };

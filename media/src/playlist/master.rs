@@ -87,7 +87,9 @@ pub fn parse_master(text: &str) -> Result<Vec<Variant>, MasterError> {
             frame_rate_milli: narrow((variant.frame_rate.unwrap_or(0.0) * 1000.0) as u64),
             bandwidth: narrow(variant.bandwidth),
             average_bandwidth: narrow(variant.average_bandwidth.unwrap_or(0)),
-            name: name.map(|name| name.to_string()).unwrap_or_default(),
+            name: name
+                .and_then(|name| name.as_quoted().map(str::to_owned))
+                .unwrap_or_default(),
         }
     };
     if master.variants.is_empty() {
@@ -131,6 +133,7 @@ mod tests {
         assert_eq!((&read[0].uri, read[0].width), (&video.uri, 1280));
         assert_eq!((read[1].bandwidth, read[1].width), (130_000, 0));
         assert_eq!(read[0].frame_rate_milli, 30_000);
+        assert_eq!(read[0].name, "source");
     }
 
     #[test]

@@ -75,6 +75,10 @@ pub enum NetError {
 
 /// What happens on links.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "messages are the common case; boxing each would cost more than it saves"
+)]
 pub enum NetEvent {
     /// A link is up, and both sides have said Hello.
     Connected {
@@ -170,6 +174,7 @@ pub struct NetHandle {
     peers: Peers,
     orders: mpsc::Sender<Order>,
     listening: Arc<Mutex<Vec<AddressText>>>,
+    external: Arc<[AddressText]>,
     known: Arc<Mutex<BTreeMap<NodeId, Vec<AddressText>>>>,
 }
 
@@ -228,6 +233,17 @@ impl NetHandle {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// Where others are told to dial this node: the addresses its operator named, or else
+    /// those it listens on.
+    #[must_use]
+    pub fn advertised(&self) -> Vec<AddressText> {
+        if self.external.is_empty() {
+            self.listen_addresses()
+        } else {
+            self.external.to_vec()
+        }
     }
 
     /// Relayers that are known, to be dialled in a later run.

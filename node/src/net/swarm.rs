@@ -91,6 +91,11 @@ pub async fn start(
         peers: peers.clone(),
         orders,
         listening: Arc::new(Mutex::new(listening)),
+        external: config
+            .external
+            .iter()
+            .filter_map(|a| AddressText::new(a).ok())
+            .collect(),
         known: Arc::new(Mutex::new(known)),
     };
     for (node, addresses) in &config.known {

@@ -242,7 +242,10 @@ impl Broadcasts {
                     warn!(name, %error, "the encoder's stream cannot be used");
                     EndReason::Finished
                 }
-                Ok(Ok(_)) | Err(_) => ended.await,
+                Ok(Ok(_)) | Err(_) => tokio::select! {
+                    reason = ended => reason,
+                    () = this.stop.cancelled() => EndReason::Lost,
+                },
             };
             let resume = outcome.ok().and_then(Result::ok);
             this.end_session(&name, origin, resume, reason).await;

@@ -119,7 +119,7 @@ impl Library {
     pub fn new(
         config: LibraryConfig,
         core: Core,
-        tasks: TaskTracker,
+        tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Arc<Self> {
         let library = Arc::new(Self {
@@ -234,9 +234,9 @@ impl Library {
             }
             // A stream of this node has no one to tell of changes: it is looked at again.
             let poll = tokio::time::Instant::now() + Duration::from_millis(100);
-            match timeout_at(poll.min(deadline), changed.changed()).await {
-                Ok(Err(_)) => tokio::time::sleep_until(poll.min(deadline)).await,
-                Ok(Ok(())) | Err(_) => {}
+            let told = timeout_at(poll.min(deadline), changed.changed()).await;
+            if let Ok(Err(_)) = told {
+                tokio::time::sleep_until(poll.min(deadline)).await;
             }
             if tokio::time::Instant::now() >= deadline {
                 let any = lock(&timeline).tracks().is_some();

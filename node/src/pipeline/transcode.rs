@@ -142,7 +142,8 @@ impl Transcoding {
         let this = self.clone();
         self.tasks.spawn(async move {
             info!(%job, %stream, "job starts");
-            if let Err(error) = this.run(job, &stream, stop).await {
+            let result = this.run(job, &stream, stop).await;
+            if let (Err(error), false) = (result, this.stop.is_cancelled()) {
                 error!(%job, %error, "job failed");
             }
             // The core may have stopped before the job.

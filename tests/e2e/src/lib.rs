@@ -1,1 +1,10 @@
-//! Real processes, real encoders, a real browser.
+//! Real processes on loopback: nodes, encoders, a browser. Everything that is started here
+//! ends with the value that holds it.
+
+mod cluster;
+mod node;
+mod wait;
+
+pub use cluster::{Cluster, Publisher};
+pub use node::Node;
+pub use wait::{eventually, get, get_text};

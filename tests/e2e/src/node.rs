@@ -1,0 +1,134 @@
+//! One `headwater node` process.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, Command},
+    time::timeout,
+};
+
+/// A running node, and what it said on stdout when it started.
+#[derive(Debug)]
+pub struct Node {
+    child: Child,
+    /// Its id.
+    pub id: String,
+    /// Multiaddr with its id.
+    pub address: String,
+    /// Base URL for players.
+    pub http: String,
+    /// Base URL for operators.
+    pub admin: String,
+    /// Where an encoder publishes, by name.
+    pub publish: Option<String>,
+    log: PathBuf,
+}
+
+impl Node {
+    /// Starts a node on loopback with free ports and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it does not start; its log is in the error.
+    pub async fn start(binary: &Path, dir: &Path, flags: &[&str]) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(dir)?;
+        let log = dir.with_extension("log");
+        let file = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(&log)?;
+        let mut child = Command::new(binary)
+            .args(["--log", "info", "node", "--allow-private-dials"])
+            .args(["--listen", "/ip4/127.0.0.1/tcp/0", "--http", "127.0.0.1:0"])
+            .args(["--admin", "127.0.0.1:0", "--rtmp", "127.0.0.1:0"])
+            .arg("--data-dir")
+            .arg(dir)
+            .args(flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(file)
+            .kill_on_drop(true)
+            .spawn()?;
+        let stdout = child.stdout.take().context("no stdout")?;
+        let mut lines = BufReader::new(stdout).lines();
+        let mut node = Self {
+            child,
+            id: String::new(),
+            address: String::new(),
+            http: String::new(),
+            admin: String::new(),
+            publish: None,
+            log,
+        };
+        let ready = async {
+            while let Some(line) = lines.next_line().await? {
+                if node.note(&line) {
+                    return anyhow::Ok(());
+                }
+            }
+            anyhow::bail!("it ended")
+        };
+        let ready = timeout(Duration::from_secs(30), ready).await;
+        ready
+            .map_err(anyhow::Error::from)
+            .and_then(|ready| ready)
+            .with_context(|| format!("node did not start:\n{}", node.log()))?;
+        Ok(node)
+    }
+
+    /// Takes a line of stdout; `true` after the last.
+    fn note(&mut self, line: &str) -> bool {
+        let Some((what, value)) = line.split_once(": ") else {
+            return false;
+        };
+        let value = value.to_owned();
+        match what {
+            "node" => self.id = value,
+            "listening" if self.address.is_empty() => self.address = value,
+            "player" => self.http = value.trim_end_matches('/').to_owned(),
+            "admin" => {
+                self.admin = value.trim_end_matches("/api/v1/status").to_owned();
+                return true;
+            }
+            _ if what.starts_with("publish ") => self.publish = Some(value),
+            _ => {}
+        }
+        false
+    }
+
+    /// Everything it logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Kills it without warning, as a power cut does.
+    ///
+    /// # Errors
+    /// When it is gone already.
+    pub async fn kill(mut self) -> anyhow::Result<()> {
+        Ok(self.child.kill().await?)
+    }
+
+    /// Asks it to stop, and waits until it has.
+    ///
+    /// # Errors
+    /// When it ends with an error or not in time.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        let id = self.child.id().context("it has ended")?;
+        kill(Pid::from_raw(i32::try_from(id)?), Signal::SIGTERM)?;
+        let status = timeout(Duration::from_secs(10), self.child.wait()).await;
+        let status = status.with_context(|| format!("it does not stop:\n{}", self.log()))??;
+        anyhow::ensure!(status.success(), "{status}\n{}", self.log());
+        Ok(())
+    }
+}
