@@ -11,7 +11,7 @@ const OURS = {
   'headwater-media': [],
   'headwater-chain': [],
   headwater: ['headwater-proto', 'headwater-protocol', 'headwater-media', 'headwater-chain'],
-  'headwater-e2e': [],
+  'headwater-e2e': ['headwater-media'],
 };
 
 // Everything that `protocol` is built from must be free of I/O.

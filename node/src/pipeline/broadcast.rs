@@ -7,7 +7,7 @@ use std::{
     path::PathBuf,
     sync::{Arc, Mutex},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use headwater_media::{
@@ -490,12 +490,12 @@ impl Broadcasts {
             return self.end(name, session).await;
         }
         info!(name, wait = ?self.config.reconnect, "encoder lost; waiting for it to come back");
-        let deadline = Instant::now() + self.config.reconnect;
+        let wait = self.config.reconnect;
         let this = self.clone();
         let name = name.to_owned();
         self.tasks.spawn(async move {
             tokio::select! {
-                () = tokio::time::sleep_until(deadline.into()) => this.end(&name, session).await,
+                () = tokio::time::sleep(wait) => this.end(&name, session).await,
                 () = this.stop.cancelled() => {}
             }
         });
