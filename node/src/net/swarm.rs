@@ -21,7 +21,7 @@ use libp2p::{
     tcp, yamux,
 };
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -59,7 +59,14 @@ struct Behaviour {
 
 /// From tasks of links back to the swarm's.
 enum LinkNews {
-    Greeted(PeerId, ConnectionId, Box<PeerInfo>, link::Queues),
+    /// The link reads nothing until the last field says that the driver knows of it.
+    Greeted(
+        PeerId,
+        ConnectionId,
+        Box<PeerInfo>,
+        link::Queues,
+        oneshot::Sender<()>,
+    ),
     Ended(PeerId, ConnectionId, String),
 }
 
@@ -491,9 +498,10 @@ impl Task {
                                 outbound,
                             };
                             let (queues, outgoing) = link::queues();
-                            let greeted =
-                                LinkNews::Greeted(peer, connection, Box::new(info), queues);
-                            if news.send(greeted).await.is_err() {
+                            let (go, known) = oneshot::channel();
+                            let info = Box::new(info);
+                            let greeted = LinkNews::Greeted(peer, connection, info, queues, go);
+                            if news.send(greeted).await.is_err() || known.await.is_err() {
                                 return;
                             }
                             link::run(node, open, outgoing, events, stop).await
@@ -516,7 +524,7 @@ impl Task {
 
     async fn news(&mut self, news: LinkNews) {
         match news {
-            LinkNews::Greeted(peer, connection, info, queues) => {
+            LinkNews::Greeted(peer, connection, info, queues, go) => {
                 let link = self.links.get_mut(&peer);
                 let Some(link) = link.filter(|link| link.connection == connection) else {
                     return;
@@ -551,6 +559,8 @@ impl Task {
                     dial,
                 };
                 tell(&self.events, connected).await;
+                // A link that has ended meanwhile does not wait any more.
+                let _gone = go.send(());
             }
             LinkNews::Ended(peer, connection, reason) => {
                 if self
