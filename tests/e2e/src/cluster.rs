@@ -48,6 +48,12 @@ impl Cluster {
         self.dir.path()
     }
 
+    /// The program.
+    #[must_use]
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
     /// The network's job book, as a flag's value.
     #[must_use]
     pub fn ledger(&self) -> String {
