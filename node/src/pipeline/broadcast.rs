@@ -257,13 +257,16 @@ impl Broadcasts {
     async fn begin(&self, name: &str) -> Result<(ManifestId, Resume, Origin), PublishError> {
         let node = self.key.node_id();
         let parked = match lock(&self.live).get_mut(name) {
-            Some(live) if live.connected => return Err(PublishError::Busy(name.to_owned())),
-            Some(live) => live.origin.take().map(|origin| {
+            None => None,
+            Some(live) => {
+                // Without a parked origin an encoder is connected, or the broadcast is
+                // just being ended.
+                let origin = live.origin.take();
+                let origin = origin.ok_or_else(|| PublishError::Busy(name.to_owned()))?;
                 live.connected = true;
                 live.session += 1;
-                (live.manifest, live.resume, origin)
-            }),
-            None => None,
+                Some((live.manifest, live.resume, origin))
+            }
         };
         if let Some((manifest, resume, origin)) = parked {
             info!(name, %manifest, "encoder is back; the broadcast goes on");

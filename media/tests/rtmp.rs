@@ -1,0 +1,147 @@
+//! The RTMP server against a real encoder, and against those who are none.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a server that does not start has failed its test"
+)]
+
+use std::{collections::BTreeMap, io::Read as _, net::SocketAddr, process::Stdio, time::Duration};
+
+use headwater_media::ingest::rtmp::{End, Publisher, Server};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    process::{Child, Command},
+    time::timeout,
+};
+
+async fn server() -> Server {
+    let keys = BTreeMap::from([
+        ("key-one".to_owned(), "one".to_owned()),
+        ("key-two".to_owned(), "two".to_owned()),
+    ]);
+    Server::bind("127.0.0.1:0".parse().unwrap(), keys)
+        .await
+        .unwrap()
+}
+
+fn encoder(server: SocketAddr, key: &str, seconds: &str) -> Child {
+    Command::new("ffmpeg")
+        .args([
+            "-v",
+            "error",
+            "-re",
+            "-f",
+            "lavfi",
+            "-i",
+            "testsrc2=size=160x90:rate=25",
+        ])
+        .args([
+            "-t",
+            seconds,
+            "-c:v",
+            "libx264",
+            "-preset",
+            "ultrafast",
+            "-f",
+            "flv",
+        ])
+        .arg(format!("rtmp://{server}/live/{key}"))
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap()
+}
+
+async fn accept(server: &mut Server) -> Publisher {
+    timeout(Duration::from_secs(10), server.accept())
+        .await
+        .unwrap()
+}
+
+/// Reads an encoder's stream to its end; returns its first bytes and its length.
+async fn drain(mut publisher: Publisher) -> (Vec<u8>, usize, End) {
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut bytes = Vec::new();
+        publisher.reader.read_to_end(&mut bytes).unwrap();
+        (bytes[..13].to_vec(), bytes.len(), publisher.ended)
+    });
+    let (head, len, ended) = timeout(Duration::from_secs(30), reading)
+        .await
+        .unwrap()
+        .unwrap();
+    (head, len, ended.await.unwrap())
+}
+
+#[tokio::test]
+async fn two_encoders_publish_at_once_and_say_goodbye() {
+    let mut server = server().await;
+    let address = server.local_addr();
+    let _encoders = [
+        encoder(address, "key-one", "2"),
+        encoder(address, "key-two", "2"),
+    ];
+
+    let (a, b) = (accept(&mut server).await, accept(&mut server).await);
+
+    let mut names = [a.name.clone(), b.name.clone()];
+    names.sort();
+    assert_eq!(names, ["one", "two"]);
+    let (a, b) = tokio::join!(drain(a), drain(b));
+    for (head, len, end) in [a, b] {
+        assert_eq!(&head[..3], b"FLV");
+        assert!(len > 1000, "{len}");
+        assert_eq!(end, End::Unpublished);
+    }
+}
+
+#[tokio::test]
+async fn a_killed_encoder_is_lost_rather_than_done() {
+    let mut server = server().await;
+    let mut encoder = encoder(server.local_addr(), "key-one", "30");
+    let publisher = accept(&mut server).await;
+
+    encoder.kill().await.unwrap();
+
+    assert_eq!(drain(publisher).await.2, End::Lost);
+}
+
+#[tokio::test]
+async fn who_takes_a_key_over_ends_the_one_before() {
+    let mut server = server().await;
+    let _first_encoder = encoder(server.local_addr(), "key-one", "30");
+    let first = accept(&mut server).await;
+    let _second_encoder = encoder(server.local_addr(), "key-one", "1");
+
+    let second = accept(&mut server).await;
+
+    assert_eq!(drain(first).await.2, End::Lost);
+    assert_eq!(drain(second).await.2, End::Unpublished);
+}
+
+#[tokio::test]
+async fn those_who_are_no_encoders_are_shown_out_and_others_still_let_in() {
+    let mut server = server().await;
+    let address = server.local_addr();
+    let mut noise = vec![0; 20_000];
+    for (at, byte) in noise.iter_mut().enumerate() {
+        *byte = (at * 7919 % 251) as u8;
+    }
+    let web = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec();
+    // A handshake that is right as far as it goes, then nonsense.
+    let mut half = vec![3; 1];
+    half.extend_from_slice(&noise[..1536]);
+    for bytes in [noise, web, half] {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        // The server may close before it has read everything.
+        let _closed = socket.write_all(&bytes).await;
+        let _closed = socket.shutdown().await;
+        let mut answer = Vec::new();
+        let read = timeout(Duration::from_secs(15), socket.read_to_end(&mut answer)).await;
+        assert!(read.is_ok(), "the connection hangs");
+    }
+
+    let _encoder = encoder(address, "key-two", "1");
+    assert_eq!(accept(&mut server).await.name, "two");
+}
