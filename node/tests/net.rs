@@ -128,7 +128,7 @@ async fn neighbours_over_quic_exchange_messages_in_order() {
 async fn the_end_of_a_neighbour_is_told_and_its_return_makes_a_new_link() {
     let mut a = Peer::start(config(1, TCP, &[])).await;
     let address = a.address();
-    let mut b = Peer::start(config(2, TCP, &[address.clone()])).await;
+    let mut b = Peer::start(config(2, TCP, std::slice::from_ref(&address))).await;
     let node = b.net.node();
     assert_eq!(a.linked().await, node);
     assert_eq!(b.linked().await, a.net.node());
@@ -210,7 +210,7 @@ async fn a_node_that_knows_one_relay_finds_the_others() {
 #[tokio::test]
 async fn bad_addresses_and_taken_ports_are_named() {
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-    let mut refuse =
+    let refuse =
         async |config: NetConfig| net::start(config, &tasks, stop.clone()).await.unwrap_err();
     let error = refuse(config(1, "/ip4/127.0.0.1/tcp/0/ws", &[])).await;
     assert!(
