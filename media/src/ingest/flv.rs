@@ -33,7 +33,6 @@ pub fn run_flv(
     // delay it.
     options.set("analyzeduration", "400000");
     options.set("fpsprobesize", "0");
-    options.set("fflags", "nobuffer");
     let mut input = ff::format::input_from_stream(io, Some("live.flv"), Some(options))
         .during("reading the encoder's stream")?;
     let mut demuxer = Demuxer::new(&input)?;

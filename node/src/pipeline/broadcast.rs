@@ -24,7 +24,7 @@ use headwater_proto::{
 use headwater_protocol::Command;
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{error, info, warn};
+use tracing::{error, info, trace, warn};
 
 use super::{
     Library, lock,
@@ -338,6 +338,9 @@ impl Broadcasts {
                 }),
                 Packaged::Part(_) | Packaged::Init(_) => None,
             };
+            if let Packaged::Part(part) = &item {
+                trace!(name, segment = part.segment, part = part.index, "part");
+            }
             if let Err(error) = origin.push(item).await {
                 error!(name, %error, "part not published");
                 return;
