@@ -12,8 +12,14 @@ fn main() {
     let out = env::var("OUT_DIR").expect("cargo sets OUT_DIR");
     let out = Path::new(&out);
     let mut hasher = DefaultHasher::new();
-    for entry in fs::read_dir("web").expect("the web folder is there") {
-        let path = entry.expect("the web folder can be read").path();
+    println!("cargo::rerun-if-changed=web");
+    let entries = fs::read_dir("web").expect("the web folder is there");
+    let mut paths: Vec<_> = entries
+        .map(|entry| entry.expect("the web folder can be read").path())
+        .collect();
+    // In any order the tag is the same.
+    paths.sort();
+    for path in paths {
         if path.is_file() {
             println!("cargo::rerun-if-changed={}", path.display());
             fs::read(&path)

@@ -34,7 +34,7 @@ function show(next, text) {
 // The variants of a master playlist: players do not read it again, so it is compared.
 async function readMaster() {
   const response = await fetch(source, { cache: 'no-store' });
-  if (!response.ok) throw new Error(`${response.status}`);
+  if (!response.ok) throw Object.assign(new Error(`${response.status}`), { status: response.status });
   const text = await response.text();
   return text.split('\n').filter((line) => line && !line.startsWith('#')).join('\n');
 }
@@ -43,7 +43,11 @@ async function start() {
   show('starting', 'Waiting for the stream…');
   try {
     variants = await readMaster();
-  } catch {
+  } catch (error) {
+    if (error.status === 400) {
+      show('error', 'This is not the id of a broadcast. Copy the whole id.');
+      return;
+    }
     show('waiting', 'This broadcast is not on air yet. It starts here by itself.');
     setTimeout(start, RETRY_MS);
     return;

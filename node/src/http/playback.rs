@@ -63,17 +63,21 @@ async fn media_file(
         Ok(stream) => stream,
         Err(reason) => return bad_id(&reason),
     };
-    let number = |text: &str| text.parse().ok();
+    // One number has one address, since what is found there is cached.
+    fn number<T: std::str::FromStr + ToString>(text: &str) -> Option<T> {
+        text.parse()
+            .ok()
+            .filter(|number: &T| number.to_string() == text)
+    }
     let init = file
         .strip_prefix("init-")
         .and_then(|f| f.strip_suffix(".mp4"));
-    let (kind, bytes) = if let Some(index) = init.and_then(number) {
-        let index = u32::try_from(index).unwrap_or(u32::MAX);
+    let (kind, bytes) = if let Some(index) = init.and_then(number::<u32>) {
         (
             "video/mp4",
             state.library.init(&stream, index).map(|init| vec![init]),
         )
-    } else if let Some(segment) = file.strip_suffix(".m4s").and_then(number) {
+    } else if let Some(segment) = file.strip_suffix(".m4s").and_then(number::<u64>) {
         ("video/iso.segment", state.library.segment(&stream, segment))
     } else {
         return no_such_page().await;

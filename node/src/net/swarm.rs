@@ -31,7 +31,7 @@ use super::{
     NetConfig, NetError, NetEvent, NetHandle, Order, Peer, PeerInfo, Peers,
     behaviour::{Links, LinksEvent},
     link, lock,
-    policy::{check_multiaddr, node_of, peer_of},
+    policy::{self, check_multiaddr, node_of, peer_of},
 };
 
 /// Events of links that may wait for the driver; more make the links wait.
@@ -106,7 +106,7 @@ pub async fn start(
         known: Arc::new(Mutex::new(known)),
     };
     for (node, addresses) in &config.known {
-        for address in addresses {
+        for address in policy::filter(addresses, *node, config.allow_private) {
             if let (Some(peer), Ok(address)) = (peer_of(*node), address.as_str().parse()) {
                 swarm.behaviour_mut().kad.add_address(&peer, address);
             }
@@ -202,8 +202,10 @@ fn build(config: &NetConfig) -> Result<Swarm<Behaviour>, NetError> {
             } else {
                 kad::Mode::Client
             }));
+            // Addresses that others tell of are kept by us, after the policy has seen them.
             let identify = identify::Config::new("/headwater/1".into(), key.public())
-                .with_agent_version(agent);
+                .with_agent_version(agent)
+                .with_cache_size(0);
             Behaviour {
                 limits: connection_limits::Behaviour::new(limits),
                 links: Links::new(local),
