@@ -65,6 +65,7 @@ pub struct Raw {
     /// A name and the secret key an encoder publishes it with; repeatable. Without any, a
     /// key for the name `live` is made on the first start
     #[arg(
+        hide_env_values = true,
         long,
         env = "HEADWATER_PUBLISH_KEY",
         value_name = "NAME=KEY",
@@ -194,7 +195,7 @@ impl Raw {
             reason,
         };
         let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
-        toml::from_str(&text).map_err(|error| failed(error.to_string()))
+        toml::from_str(&text).map_err(|error| failed(readable(&text, &error)))
     }
 
     /// What is given here, and where nothing is, what `base` gives.
@@ -321,6 +322,24 @@ impl Raw {
             reconnect_window: duration("reconnect_window", raw.reconnect_window, 0, 3_600_000)?,
             data_dir,
         })
+    }
+}
+
+/// What is wrong with a file, without repeating a line that holds secrets.
+fn readable(text: &str, error: &toml::de::Error) -> String {
+    let before = &text[..error.span().map_or(0, |span| span.start).min(text.len())];
+    let number = before.matches('\n').count();
+    let secret = text
+        .lines()
+        .nth(number)
+        .is_some_and(|line| line.contains("publish_key"));
+    if secret {
+        format!(
+            "line {}: publish_key is a list such as [\"NAME=KEY\"]",
+            number + 1
+        )
+    } else {
+        error.to_string()
     }
 }
 
@@ -473,6 +492,21 @@ mod tests {
             !shown.contains("secret77") && shown.contains("show=(hidden)"),
             "{shown}"
         );
+    }
+
+    #[test]
+    fn a_broken_line_with_a_key_is_not_repeated() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.toml");
+        for line in [
+            "publish_key = 'show=secret77'",
+            "publish_key = ['show=secret77",
+        ] {
+            std::fs::write(&path, format!("relayer = true\n{line}\n")).unwrap();
+            let error = Raw::from_file(&path).unwrap_err().to_string();
+            assert!(!error.contains("secret77"), "{error}");
+            assert!(error.contains("line 2"), "{error}");
+        }
     }
 
     #[test]

@@ -30,3 +30,9 @@ pub const MAX_STATUS_STREAMS: usize = 256;
 pub const SUB_ACK_INTERVAL_MS: u64 = 250;
 /// How long a GetMasterPlaylist is answered with changes, in milliseconds.
 pub const MASTER_LEASE_MS: u64 = 15_000;
+/// Highest segment number; at one a second it is reached in nine million years.
+pub const MAX_SEGMENT: u64 = 1 << 48;
+/// Latest start of a part, in 90 kHz ticks: six years.
+pub const MAX_START: u64 = 1 << 44;
+/// Latest wall clock, in ms since 1970.
+pub const MAX_UNIX_MS: u64 = 1 << 48;

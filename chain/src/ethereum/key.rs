@@ -1,6 +1,6 @@
 //! The key a transcoder signs with, kept in a geth-compatible keystore.
 
-use std::{fmt, path::Path};
+use std::{fmt, os::unix::fs::PermissionsExt as _, path::Path};
 
 use ethers_core::{rand::rngs::OsRng, types::H256};
 use ethers_signers::{LocalWallet, Signer as _};
@@ -81,7 +81,9 @@ impl Key {
         let secret = self.0.signer().to_bytes();
         LocalWallet::encrypt_keystore(folder, &mut OsRng, secret, password, Some(name))
             .map_err(|error| failed(path, &error))?;
-        Ok(())
+        // Encrypted, but nobody else's business all the same.
+        let private = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(path, private).map_err(|error| failed(path, &error))
     }
 
     /// The address it signs for.

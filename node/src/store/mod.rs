@@ -115,6 +115,7 @@ impl Store {
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         identity::create_private_dir(path)?;
         let lock = lock(path)?;
+        identity::create_private_dir(&path.join("db"))?;
         let db = sled::Config::default()
             .path(path.join("db"))
             .cache_capacity(16 * 1024 * 1024)

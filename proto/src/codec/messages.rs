@@ -5,8 +5,8 @@ use bytes::Bytes;
 use super::{
     values::{
         addresses_in, addresses_out, array, bounded, byte, manifest_in, manifest_out, names_in,
-        node_in, node_out, position_in, position_out, present, roles_in, roles_out, slot_in,
-        slot_out, stream_in, stream_out,
+        node_in, node_out, position_in, position_out, present, printable, roles_in, roles_out,
+        slot_in, slot_out, stream_in, stream_out,
     },
     wire::{self, envelope::Body},
 };
@@ -163,7 +163,7 @@ fn transcode_sub_out(sub: &TranscodeSub) -> wire::TranscodeSub {
 pub(super) fn read(body: Body) -> Result<Message, DecodeError> {
     Ok(match body {
         Body::Hello(hello) => {
-            bounded(hello.agent.len(), MAX_AGENT_BYTES, "agent")?;
+            printable(&hello.agent, MAX_AGENT_BYTES, "agent")?;
             Message::Hello(Hello {
                 roles: roles_in(hello.roles),
                 agent: hello.agent,

@@ -6,8 +6,8 @@ use prost::Message as _;
 use super::{
     values::{
         array, bounded, byte, manifest_in, manifest_out, node_in, node_out, position_in,
-        position_out, present, renditions_in, renditions_out, roles_in, roles_out, slot_in,
-        slot_out, stream_in, stream_out,
+        position_out, present, printable, renditions_in, renditions_out, roles_in, roles_out,
+        slot_in, slot_out, stream_in, stream_out,
     },
     wire,
 };
@@ -15,7 +15,10 @@ use crate::{
     JobId, MasterPlaylist, MediaInfo, NodeId, NodeStatus, PartHeader, Slot, Statement, StreamEnd,
     StreamStatus, TranscodeResult,
     error::DecodeError,
-    limits::{CHUNK_BYTES, MAX_AGENT_BYTES, MAX_PART_BYTES, MAX_STATUS_STREAMS},
+    limits::{
+        CHUNK_BYTES, MAX_AGENT_BYTES, MAX_PART_BYTES, MAX_SEGMENT, MAX_START, MAX_STATUS_STREAMS,
+        MAX_UNIX_MS,
+    },
 };
 
 const HASH_BYTES: usize = 32;
@@ -57,6 +60,7 @@ impl Statement for PartHeader {
                 return Err(DecodeError::Missing("media"));
             }
         };
+        check_times(slot, media.as_ref())?;
         let size = usize::try_from(header.size).unwrap_or(usize::MAX);
         if size == 0 || size > MAX_PART_BYTES {
             return Err(DecodeError::OutOfBounds("size"));
@@ -77,6 +81,19 @@ impl Statement for PartHeader {
             hashes: hashes?,
         })
     }
+}
+
+/// Keeps numbers where sums and products of them fit.
+fn check_times(slot: Slot, media: Option<&MediaInfo>) -> Result<(), DecodeError> {
+    if matches!(slot, Slot::Part(position) if position.segment > MAX_SEGMENT) {
+        return Err(DecodeError::OutOfBounds("segment"));
+    }
+    let late =
+        |media: &MediaInfo| media.start > MAX_START || media.program_date_time_ms > MAX_UNIX_MS;
+    if media.is_some_and(late) {
+        return Err(DecodeError::OutOfBounds("start"));
+    }
+    Ok(())
 }
 
 const fn media_in(media: wire::MediaInfo) -> MediaInfo {
@@ -172,7 +189,7 @@ impl Statement for NodeStatus {
 
     fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
         let status = wire::NodeStatus::decode(bytes)?;
-        bounded(status.agent.len(), MAX_AGENT_BYTES, "agent")?;
+        printable(&status.agent, MAX_AGENT_BYTES, "agent")?;
         bounded(status.streams.len(), MAX_STATUS_STREAMS, "streams")?;
         let streams: Result<_, _> = status.streams.into_iter().map(stream_status_in).collect();
         Ok(Self {

@@ -25,6 +25,15 @@ pub(super) fn bounded(len: usize, max: usize, field: &'static str) -> Result<(),
     Ok(())
 }
 
+/// Text that is shown to people: nothing in it may steer a terminal.
+pub(super) fn printable(text: &str, max: usize, field: &'static str) -> Result<(), DecodeError> {
+    bounded(text.len(), max, field)?;
+    if text.chars().any(char::is_control) {
+        return Err(DecodeError::OutOfBounds(field));
+    }
+    Ok(())
+}
+
 pub(super) fn array<const N: usize>(
     bytes: &[u8],
     field: &'static str,
