@@ -385,7 +385,12 @@ impl Driver {
                 dial,
                 peer,
                 addresses,
-            } => self.net.dial(dial.0, peer, addresses),
+            } => {
+                if let Err(error) = self.net.dial(dial.0, peer, addresses) {
+                    warn!(peer = peer.fmt_short(), %error, "not dialled");
+                    self.node.handle(clock::now(), Input::DialFailed { dial });
+                }
+            }
             Output::Disconnect { peer, reason } => {
                 info!(peer = peer.fmt_short(), ?reason, "closing the link");
                 self.net.disconnect(peer);

@@ -7,9 +7,13 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use headwater::net::{self, NetConfig, NetError, NetEvent, NetHandle};
-use headwater_proto::{Message, NodeId, Ping, Roles, SigningKey};
-use headwater_protocol::Priority;
+use headwater_proto::{
+    BroadcastId, Chunk, ManifestId, MediaInfo, Message, NodeId, Part, PartHeader, Ping, Position,
+    RequestId, Roles, Signed, SigningKey, Slot,
+};
+use headwater_protocol::{Priority, message_cost};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -124,6 +128,133 @@ async fn neighbours_over_quic_exchange_messages_in_order() {
     exchange(QUIC).await;
 }
 
+/// A link takes so much at once and no more; what was written is given back, and all of it
+/// arrives in order.
+#[tokio::test]
+async fn a_thousand_chunks_go_through_within_the_credit() {
+    let mut a = Peer::start(config(1, TCP, &[])).await;
+    let mut b = Peer::start(config(2, TCP, &[a.address()])).await;
+    let mut credit = loop {
+        if let NetEvent::Connected { credit, .. } = b.next().await {
+            break credit;
+        }
+    };
+    let granted = credit;
+    let messages = part(&SigningKey::from_bytes(&[2; 32]), 1000);
+    let total: usize = messages.iter().map(message_cost).sum();
+    assert!(total > 10 * granted);
+
+    let (sender, to) = (b.net.clone(), a.net.node());
+    let sending = async {
+        let mut back = 0;
+        for message in messages {
+            while credit < message_cost(&message) {
+                if let NetEvent::Writable { credit: more, .. } = b.next().await {
+                    credit += more;
+                    back += more;
+                }
+            }
+            credit -= message_cost(&message);
+            sender.send(to, message, Priority::Live);
+        }
+        while back < total {
+            if let NetEvent::Writable { credit: more, .. } = b.next().await {
+                back += more;
+            }
+        }
+        back
+    };
+    let receiving = async {
+        let mut chunks = Vec::new();
+        while chunks.len() < 1000 {
+            match a.next().await {
+                NetEvent::Received { message, .. } => {
+                    if let Message::Chunk(chunk) = &*message {
+                        chunks.push((chunk.slot, chunk.index));
+                    }
+                }
+                NetEvent::Violation { violation, .. } => panic!("{violation}"),
+                NetEvent::Connected { .. }
+                | NetEvent::Disconnected { .. }
+                | NetEvent::DialFailed { .. }
+                | NetEvent::Writable { .. } => {}
+            }
+        }
+        chunks
+    };
+    let (back, chunks) = tokio::join!(sending, receiving);
+
+    assert_eq!(back, total);
+    assert!(chunks.is_sorted());
+    let peer = &a.net.peers()[0];
+    assert!(peer.bytes_in > 1000 * 16 * 1024, "{peer:?}");
+    a.stop().await;
+    b.stop().await;
+}
+
+/// This test's thread queues everything before the link's task writes.
+#[tokio::test]
+async fn control_overtakes_a_full_queue_of_backfill() {
+    let mut a = Peer::start(config(1, TCP, &[])).await;
+    let mut b = Peer::start(config(2, TCP, &[a.address()])).await;
+    assert_eq!(a.linked().await, b.net.node());
+    assert_eq!(b.linked().await, a.net.node());
+
+    for message in part(&SigningKey::from_bytes(&[2; 32]), 30) {
+        b.net.send(a.net.node(), message, Priority::Backfill);
+    }
+    b.net.send(a.net.node(), ping(7), Priority::Control);
+
+    let first = loop {
+        if let NetEvent::Received { message, .. } = a.next().await {
+            break message;
+        }
+    };
+    assert!(matches!(&*first, Message::Ping(ping) if ping.nonce == 7));
+    a.stop().await;
+    b.stop().await;
+}
+
+/// One node's parts of 20 chunks each, with as many chunks in all.
+fn part(key: &SigningKey, chunks: usize) -> Vec<Message> {
+    let manifest = ManifestId {
+        node: key.node_id(),
+        broadcast: BroadcastId::from_bytes([1; 16]),
+    };
+    let per_part = 20;
+    let payload = Bytes::from(vec![7; per_part * 16 * 1024]);
+    let mut messages = Vec::new();
+    for segment in 0..chunks.div_ceil(per_part) {
+        let slot = Slot::Part(Position {
+            segment: segment as u64,
+            part: 0,
+        });
+        let media = MediaInfo {
+            init: 0,
+            start: 0,
+            duration: 18_000,
+            program_date_time_ms: 0,
+            discontinuity: 0,
+            independent: true,
+            last: true,
+        };
+        let request = RequestId(1);
+        let (header, chunks) =
+            PartHeader::for_payload(manifest.source(), slot, Some(media), &payload).unwrap();
+        let header = Signed::sign(header, key);
+        messages.push(Message::Part(Part { request, header }));
+        for (index, payload) in (0..).zip(chunks) {
+            messages.push(Message::Chunk(Chunk {
+                request,
+                slot,
+                index,
+                payload,
+            }));
+        }
+    }
+    messages
+}
+
 #[tokio::test]
 async fn the_end_of_a_neighbour_is_told_and_its_return_makes_a_new_link() {
     let mut a = Peer::start(config(1, TCP, &[])).await;
@@ -153,8 +284,9 @@ async fn two_nodes_that_dial_each_other_at_once_have_one_link() {
     let mut b = Peer::start(config(2, TCP, &[])).await;
     let addresses = [a.net.listen_addresses(), b.net.listen_addresses()];
 
-    a.net.dial(1, b.net.node(), addresses[1].clone());
-    b.net.dial(2, a.net.node(), addresses[0].clone());
+    let [to_a, to_b] = addresses;
+    a.net.dial(1, b.net.node(), to_b).unwrap();
+    b.net.dial(2, a.net.node(), to_a).unwrap();
 
     assert_eq!(a.linked().await, b.net.node());
     assert_eq!(b.linked().await, a.net.node());
@@ -171,7 +303,7 @@ async fn a_dial_of_another_node_s_address_fails() {
     let mut b = Peer::start(config(2, TCP, &[])).await;
     let stranger = SigningKey::from_bytes(&[9; 32]).node_id();
 
-    b.net.dial(5, stranger, a.net.listen_addresses());
+    b.net.dial(5, stranger, a.net.listen_addresses()).unwrap();
 
     let dial = loop {
         if let NetEvent::DialFailed { dial, .. } = b.next().await {

@@ -12,12 +12,12 @@ use libp2p::{
     Multiaddr, PeerId,
     core::{ConnectedPoint, Endpoint, transport::PortUse},
     swarm::{
-        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler, THandler,
-        THandlerInEvent, THandlerOutEvent, ToSwarm,
+        CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour,
+        NotifyHandler, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
     },
 };
 
-use super::handler::{HandlerEvent, HandlerOrder, LinkHandler, Streams};
+use super::handler::{HandlerEvent, LinkHandler, OPENING, Open, Side, Streams};
 
 /// From the behaviour to the swarm's task.
 #[derive(Debug)]
@@ -31,9 +31,12 @@ pub(super) enum LinksEvent {
         streams: Box<Streams>,
     },
     /// The connection of a link closed.
-    Closed { peer: PeerId },
-    /// A neighbour opened too many substreams.
-    TooManyStreams { peer: PeerId },
+    Closed {
+        peer: PeerId,
+        connection: ConnectionId,
+    },
+    /// A neighbour opened a substream that it may not open.
+    Surplus { peer: PeerId },
 }
 
 #[derive(Debug)]
@@ -50,7 +53,7 @@ pub(super) struct Links {
     connections: BTreeMap<PeerId, BTreeMap<ConnectionId, Connection>>,
     /// The connection that is a neighbour's link, or becomes it.
     active: BTreeMap<PeerId, ConnectionId>,
-    events: VecDeque<ToSwarm<LinksEvent, HandlerOrder>>,
+    events: VecDeque<ToSwarm<LinksEvent, Open>>,
 }
 
 impl Links {
@@ -63,9 +66,17 @@ impl Links {
         }
     }
 
+    fn side(&self, peer: PeerId) -> Side {
+        if self.local < peer {
+            Side::Opener
+        } else {
+            Side::Acceptor
+        }
+    }
+
     /// Opens a link on a connection, if it is ours to open and there is none.
     fn open(&mut self, peer: PeerId) {
-        if self.local >= peer || self.active.contains_key(&peer) {
+        if self.side(peer) == Side::Acceptor || self.active.contains_key(&peer) {
             return;
         }
         let connections = self.connections.get(&peer).into_iter().flatten();
@@ -77,7 +88,7 @@ impl Links {
             self.events.push_back(ToSwarm::NotifyHandler {
                 peer_id: peer,
                 handler: NotifyHandler::One(*id),
-                event: HandlerOrder::Open,
+                event: Open,
             });
         }
     }
@@ -92,7 +103,10 @@ impl Links {
         if self.active.get(&peer) == Some(&id) {
             self.active.remove(&peer);
             self.events
-                .push_back(ToSwarm::GenerateEvent(LinksEvent::Closed { peer }));
+                .push_back(ToSwarm::GenerateEvent(LinksEvent::Closed {
+                    peer,
+                    connection: id,
+                }));
             self.open(peer);
         }
     }
@@ -105,22 +119,22 @@ impl NetworkBehaviour for Links {
     fn handle_established_inbound_connection(
         &mut self,
         _: ConnectionId,
-        _: PeerId,
+        peer: PeerId,
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(LinkHandler::new())
+        Ok(LinkHandler::new(self.side(peer), OPENING))
     }
 
     fn handle_established_outbound_connection(
         &mut self,
         _: ConnectionId,
-        _: PeerId,
+        peer: PeerId,
         _: &Multiaddr,
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(LinkHandler::new())
+        Ok(LinkHandler::new(self.side(peer), OPENING))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
@@ -167,13 +181,20 @@ impl NetworkBehaviour for Links {
                 };
                 // The side that accepts learns here which connection was chosen. When
                 // the chooser replaces a link, the old one is over for us too.
-                self.active.insert(peer, id);
+                let address = connection.address.clone();
+                let outbound = connection.outbound;
+                if let Some(old) = self.active.insert(peer, id).filter(|old| *old != id) {
+                    self.events.push_back(ToSwarm::CloseConnection {
+                        peer_id: peer,
+                        connection: CloseConnection::One(old),
+                    });
+                }
                 self.events
                     .push_back(ToSwarm::GenerateEvent(LinksEvent::Ready {
                         peer,
                         connection: id,
-                        address: connection.address.clone(),
-                        outbound: connection.outbound,
+                        address,
+                        outbound,
                         streams,
                     }));
             }
@@ -188,8 +209,8 @@ impl NetworkBehaviour for Links {
                     self.open(peer);
                 }
             }
-            HandlerEvent::TooManyStreams => {
-                let event = LinksEvent::TooManyStreams { peer };
+            HandlerEvent::Surplus => {
+                let event = LinksEvent::Surplus { peer };
                 self.events.push_back(ToSwarm::GenerateEvent(event));
             }
         }

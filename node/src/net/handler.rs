@@ -4,8 +4,10 @@
 use std::{
     collections::VecDeque,
     convert::Infallible,
-    future::{Ready, ready},
-    task::{Context, Poll},
+    future::{Future as _, Ready, ready},
+    pin::Pin,
+    task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use libp2p::{
@@ -16,6 +18,7 @@ use libp2p::{
         handler::{ConnectionEvent, FullyNegotiatedInbound, FullyNegotiatedOutbound},
     },
 };
+use tokio::time::{Sleep, sleep};
 
 /// Substreams of a link: control, feed, live, backfill.
 pub(super) const CLASSES: usize = 4;
@@ -28,6 +31,9 @@ pub(super) const PROTOCOLS: [StreamProtocol; CLASSES] = [
     StreamProtocol::new("/headwater/data/backfill/1"),
 ];
 
+/// How long all substreams of a link may take to open.
+pub(super) const OPENING: Duration = Duration::from_secs(10);
+
 /// The substreams of one link, by class.
 pub(super) type Streams = [Stream; CLASSES];
 
@@ -38,62 +44,107 @@ pub(super) enum HandlerEvent {
     Ready(Box<Streams>),
     /// The other side cannot or does not open them.
     Failed(String),
-    /// The other side opened one too many.
-    TooManyStreams,
+    /// The other side opened a substream that it may not open.
+    Surplus,
 }
 
-/// To a handler.
+/// Who opens the substreams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum HandlerOrder {
-    /// Open the substreams.
-    Open,
+pub(super) enum Side {
+    Opener,
+    Acceptor,
+}
+
+/// To a handler: open the substreams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Open;
+
+#[derive(Debug)]
+enum State {
+    /// Nobody wants a link on this connection.
+    Idle,
+    /// Some substreams are open, and the others have until the deadline.
+    Opening {
+        slots: Box<[Option<Stream>; CLASSES]>,
+        deadline: Pin<Box<Sleep>>,
+    },
+    /// The substreams have been handed over; the connection lives as long as its link.
+    Linked,
 }
 
 #[derive(Debug)]
 pub(super) struct LinkHandler {
-    slots: [Option<Stream>; CLASSES],
+    side: Side,
+    /// How long all substreams may take to open.
+    opening: Duration,
+    state: State,
     to_open: VecDeque<usize>,
-    /// The substreams have been handed over.
-    ready: bool,
-    /// Somebody wants the connection.
-    used: bool,
     events: VecDeque<HandlerEvent>,
+    waker: Option<Waker>,
 }
 
 impl LinkHandler {
-    pub(super) fn new() -> Self {
+    pub(super) const fn new(side: Side, opening: Duration) -> Self {
         Self {
-            slots: [const { None }; CLASSES],
+            side,
+            opening,
+            state: State::Idle,
             to_open: VecDeque::new(),
-            ready: false,
-            used: false,
             events: VecDeque::new(),
+            waker: None,
         }
     }
 
-    fn opened(&mut self, class: usize, stream: Stream) {
-        let taken = self.ready || self.slots.get(class).is_none_or(Option::is_some);
-        if taken {
-            // Dropping the stream resets it, which the other side sees.
-            drop(stream);
-            self.events.push_back(HandlerEvent::TooManyStreams);
-            return;
+    fn begin(&mut self) {
+        self.state = State::Opening {
+            slots: Box::new([const { None }; CLASSES]),
+            deadline: Box::pin(sleep(self.opening)),
+        };
+        // The new deadline has to be polled once to be armed.
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
         }
-        self.used = true;
-        self.slots[class] = Some(stream);
-        if self.slots.iter().all(Option::is_some) {
-            let slots = std::mem::replace(&mut self.slots, [const { None }; CLASSES]);
+    }
+
+    fn fail(&mut self, reason: String) {
+        self.state = State::Idle;
+        self.to_open.clear();
+        self.events.push_back(HandlerEvent::Failed(reason));
+    }
+
+    fn accepted(&mut self, class: usize, stream: Stream) {
+        if self.side == Side::Acceptor && matches!(self.state, State::Idle) {
+            self.begin();
+        }
+        if self.side == Side::Opener || !self.opened(class, stream) {
+            self.events.push_back(HandlerEvent::Surplus);
+        }
+    }
+
+    /// Keeps a substream; `false` when there is no place for it. Dropping it resets it,
+    /// which the other side sees.
+    fn opened(&mut self, class: usize, stream: Stream) -> bool {
+        let State::Opening { slots, .. } = &mut self.state else {
+            return false;
+        };
+        let Some(slot @ None) = slots.get_mut(class) else {
+            return false;
+        };
+        *slot = Some(stream);
+        if slots.iter().all(Option::is_some) {
+            let slots = std::mem::replace(&mut **slots, [const { None }; CLASSES]);
             if let [Some(ctl), Some(feed), Some(live), Some(backfill)] = slots {
-                self.ready = true;
+                self.state = State::Linked;
                 let streams = Box::new([ctl, feed, live, backfill]);
                 self.events.push_back(HandlerEvent::Ready(streams));
             }
         }
+        true
     }
 }
 
 impl ConnectionHandler for LinkHandler {
-    type FromBehaviour = HandlerOrder;
+    type FromBehaviour = Open;
     type ToBehaviour = HandlerEvent;
     type InboundProtocol = AnyClass;
     type OutboundProtocol = OneClass;
@@ -105,31 +156,33 @@ impl ConnectionHandler for LinkHandler {
     }
 
     fn connection_keep_alive(&self) -> bool {
-        self.used
+        !matches!(self.state, State::Idle)
     }
 
     fn poll(
         &mut self,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Poll<ConnectionHandlerEvent<OneClass, (), HandlerEvent>> {
+        if let State::Opening { deadline, .. } = &mut self.state
+            && deadline.as_mut().poll(cx).is_ready()
+        {
+            self.fail("substreams did not open in time".into());
+        }
         if let Some(event) = self.events.pop_front() {
             return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(event));
         }
         if let Some(class) = self.to_open.pop_front() {
-            let protocol = SubstreamProtocol::new(OneClass(class), ());
+            let protocol = SubstreamProtocol::new(OneClass(class), ()).with_timeout(self.opening);
             return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
         }
+        self.waker = Some(cx.waker().clone());
         Poll::Pending
     }
 
-    fn on_behaviour_event(&mut self, order: HandlerOrder) {
-        match order {
-            HandlerOrder::Open => {
-                if !self.used {
-                    self.used = true;
-                    self.to_open.extend(0..CLASSES);
-                }
-            }
+    fn on_behaviour_event(&mut self, Open: Open) {
+        if matches!(self.state, State::Idle) && self.side == Side::Opener {
+            self.begin();
+            self.to_open.extend(0..CLASSES);
         }
     }
 
@@ -142,16 +195,15 @@ impl ConnectionHandler for LinkHandler {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
                 protocol: (class, stream),
                 ..
-            })
-            | ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
+            }) => self.accepted(class, stream),
+            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
                 protocol: (class, stream),
                 ..
-            }) => self.opened(class, stream),
-            ConnectionEvent::DialUpgradeError(error) => {
-                self.used = false;
-                let reason = error.error.to_string();
-                self.events.push_back(HandlerEvent::Failed(reason));
+            }) => {
+                // None has a place when the opening has failed meanwhile.
+                self.opened(class, stream);
             }
+            ConnectionEvent::DialUpgradeError(error) => self.fail(error.error.to_string()),
             _ => {}
         }
     }
@@ -201,5 +253,35 @@ impl OutboundUpgrade<Stream> for OneClass {
 
     fn upgrade_outbound(self, stream: Stream, _: StreamProtocol) -> Self::Future {
         ready(Ok((self.0, stream)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::future::poll_fn;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_link_whose_substreams_do_not_open_in_time_frees_its_connection() {
+        let mut handler = LinkHandler::new(Side::Opener, Duration::from_millis(1));
+        handler.on_behaviour_event(Open);
+        assert!(handler.connection_keep_alive());
+
+        let failed = poll_fn(|cx| match handler.poll(cx) {
+            Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(event)) => Poll::Ready(event),
+            Poll::Ready(_) | Poll::Pending => Poll::Pending,
+        });
+
+        assert!(matches!(failed.await, HandlerEvent::Failed(_)));
+        assert!(!handler.connection_keep_alive());
+    }
+
+    #[test]
+    fn the_accepting_side_never_opens() {
+        let mut handler = LinkHandler::new(Side::Acceptor, OPENING);
+        handler.on_behaviour_event(Open);
+        assert!(handler.to_open.is_empty());
+        assert!(!handler.connection_keep_alive());
     }
 }

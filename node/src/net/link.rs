@@ -1,30 +1,36 @@
-//! One link: Hello, then reading and writing until it ends.
+//! One link from Hello to its end: tells the driver of it, reads and writes.
 
-use std::{io, time::Duration};
+mod reader;
+mod writer;
 
-use bytes::{Bytes, BytesMut};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
 use futures::{
-    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, StreamExt as _,
+    AsyncReadExt as _, AsyncWriteExt as _,
     io::{BufReader, ReadHalf, WriteHalf},
-    stream::{self, BoxStream},
 };
-use headwater_proto::{
-    DecodeError, Header, Hello, LengthPrefix, LinkVerifier, Message, NodeId, Violation,
-    decode_header, encode,
-};
-use headwater_protocol::{Priority, message_cost};
-use libp2p::Stream;
-use tokio::{sync::mpsc, time::timeout};
+use headwater_proto::{DecodeError, Hello, Message, NodeId, Roles, encode};
+use headwater_protocol::Priority;
+use libp2p::{Multiaddr, Stream};
+use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    NetEvent,
+    NetEvent, Peer, PeerInfo, Peers,
     handler::{CLASSES, Streams},
+    lock,
 };
 
 /// Bytes of parts and chunks that may be queued for one neighbour: 100 ms of 40 Mbit/s.
 /// More would only make newer parts wait behind older ones.
-pub(super) const CREDIT: usize = 512 * 1024;
+const CREDIT: usize = 512 * 1024;
 /// Messages beside parts and chunks that may be queued for one neighbour.
 const CONTROL_QUEUE: usize = 1024;
 /// The credit bounds these queues; the number only has to be out of its way.
@@ -33,10 +39,6 @@ const DATA_QUEUE: usize = 16 * 1024;
 const READ_BUFFER: usize = 32 * 1024;
 /// How long a neighbour may take to say Hello.
 const HELLO: Duration = Duration::from_secs(5);
-/// How long one write may take.
-const STALL: Duration = Duration::from_secs(10);
-/// Written bytes are reported once they are this many, or when the queue is empty.
-const REPORT: usize = 64 * 1024;
 
 /// Why a link ended.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +53,8 @@ pub(super) enum LinkError {
     Stalled,
     #[error("closed by the neighbour")]
     Closed,
+    #[error("closed by this node")]
+    Told,
 }
 
 /// A neighbour's queues, by class.
@@ -81,13 +85,13 @@ impl Queues {
 
 /// The other ends of [`Queues`].
 #[derive(Debug)]
-pub(super) struct Outgoing {
+struct Outgoing {
     control: mpsc::Receiver<Message>,
     playlists: mpsc::Receiver<Message>,
     data: [mpsc::Receiver<Message>; CLASSES - 1],
 }
 
-pub(super) fn queues() -> (Queues, Outgoing) {
+fn queues() -> (Queues, Outgoing) {
     let (control, control_out) = mpsc::channel(CONTROL_QUEUE);
     let (playlists, playlists_out) = mpsc::channel(CONTROL_QUEUE);
     let (feed, feed_out) = mpsc::channel(DATA_QUEUE);
@@ -106,18 +110,160 @@ pub(super) fn queues() -> (Queues, Outgoing) {
     (queues, outgoing)
 }
 
+/// What a link has carried, and how long its way is.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    read: AtomicU64,
+    written: AtomicU64,
+    /// Microseconds; 0 until measured.
+    round_trip: AtomicU32,
+}
+
+impl Counters {
+    pub(super) fn measured(&self, round_trip: Duration) {
+        let micros = u32::try_from(round_trip.as_micros()).unwrap_or(u32::MAX);
+        self.round_trip.store(micros.max(1), Relaxed);
+    }
+
+    pub(super) fn fill(&self, info: &mut PeerInfo) {
+        info.bytes_in = self.read.load(Relaxed);
+        info.bytes_out = self.written.load(Relaxed);
+        let micros = self.round_trip.load(Relaxed);
+        info.round_trip = (micros > 0).then(|| Duration::from_micros(micros.into()));
+    }
+}
+
 /// Buffered, because length prefixes are read byte by byte.
 type Reader = BufReader<ReadHalf<Stream>>;
 
-/// A link after both sides said Hello.
-pub(super) struct Open {
+/// Both directions of a link's substreams.
+struct Halves {
     readers: [Reader; CLASSES],
     writers: [WriteHalf<Stream>; CLASSES],
-    pub(super) hello: Hello,
+}
+
+/// What a link begins with.
+pub(super) struct NewLink {
+    pub(super) peer: NodeId,
+    pub(super) streams: Streams,
+    pub(super) address: Multiaddr,
+    pub(super) outbound: bool,
+    /// The driver's dials that this link answers.
+    pub(super) dials: Vec<u64>,
+    /// The link to the same neighbour that this one replaces: its end is told first.
+    pub(super) predecessor: Option<JoinHandle<()>>,
+    /// Ends this link.
+    pub(super) stop: CancellationToken,
+}
+
+/// What links share.
+#[derive(Debug, Clone)]
+pub(super) struct Shared {
+    pub(super) roles: Roles,
+    pub(super) agent: String,
+    pub(super) peers: Peers,
+    pub(super) events: mpsc::Sender<NetEvent>,
+    /// The node stops: nobody listens any more.
+    pub(super) ending: CancellationToken,
+}
+
+impl Shared {
+    /// Tells the driver, which always takes events, so this never waits for long.
+    pub(super) async fn tell(&self, event: NetEvent) {
+        tokio::select! { biased;
+            sent = self.events.send(event) => if sent.is_err() {
+                tracing::debug!("nobody listens to the network any more");
+            },
+            () = self.ending.cancelled() => {}
+        }
+    }
+}
+
+/// Lives one link; `greeted` is called when both sides have said Hello.
+pub(super) async fn live(
+    mut new: NewLink,
+    shared: Shared,
+    greeted: impl AsyncFnOnce(),
+) -> LinkError {
+    if let Some(predecessor) = new.predecessor.take() {
+        // A task that panicked has told nothing; there is nothing to wait for.
+        drop(predecessor.await);
+    }
+    let stop = new.stop.clone();
+    let own = Hello {
+        roles: shared.roles,
+        agent: shared.agent.clone(),
+    };
+    let open = tokio::select! {
+        () = stop.cancelled() => Err(LinkError::Told),
+        open = greet(new.streams, own) => open,
+    };
+    let (halves, hello) = match open {
+        Ok(open) => open,
+        Err(error) => {
+            for dial in new.dials {
+                let error = error.to_string();
+                shared.tell(NetEvent::DialFailed { dial, error }).await;
+            }
+            return error;
+        }
+    };
+    greeted().await;
+    let (queues, outgoing) = queues();
+    let counters = Arc::new(Counters::default());
+    tracing::info!(
+        peer = new.peer.fmt_short(),
+        address = %new.address,
+        agent = hello.agent,
+        "linked"
+    );
+    let info = PeerInfo {
+        peer: new.peer,
+        roles: hello.roles,
+        agent: hello.agent,
+        address: new.address.to_string(),
+        outbound: new.outbound,
+        since_ms: crate::clock::unix_ms(),
+        round_trip: None,
+        bytes_in: 0,
+        bytes_out: 0,
+    };
+    let entry = Peer {
+        info,
+        queues,
+        counters: counters.clone(),
+        stop: stop.clone(),
+    };
+    lock(&shared.peers).insert(new.peer, entry);
+    let mut dials = new.dials.into_iter();
+    let connected = NetEvent::Connected {
+        peer: new.peer,
+        roles: hello.roles,
+        credit: CREDIT,
+        dial: dials.next(),
+    };
+    shared.tell(connected).await;
+    for dial in dials {
+        let error = "another dial made the link".to_owned();
+        shared.tell(NetEvent::DialFailed { dial, error }).await;
+    }
+    let reason = tokio::select! {
+        () = stop.cancelled() => LinkError::Told,
+        error = reader::run(new.peer, halves.readers, &shared, &counters) => error,
+        error = writer::run(new.peer, halves.writers, outgoing, &shared, &counters) => error,
+    };
+    lock(&shared.peers).remove(&new.peer);
+    tracing::info!(peer = new.peer.fmt_short(), %reason, "link ended");
+    let disconnected = NetEvent::Disconnected {
+        peer: new.peer,
+        reason: reason.to_string(),
+    };
+    shared.tell(disconnected).await;
+    reason
 }
 
 /// Exchanges Hello.
-pub(super) async fn greet(streams: Streams, own: Hello) -> Result<Open, LinkError> {
+async fn greet(streams: Streams, own: Hello) -> Result<(Halves, Hello), LinkError> {
     let split = |stream: Stream| {
         let (read, write) = stream.split();
         (BufReader::with_capacity(READ_BUFFER, read), write)
@@ -125,186 +271,20 @@ pub(super) async fn greet(streams: Streams, own: Hello) -> Result<Open, LinkErro
     let [ctl, feed, live, backfill] = streams.map(split);
     let (mut ctl_read, mut ctl_write) = ctl;
     let exchange = async {
-        write(&mut ctl_write, &Message::Hello(own)).await?;
+        let frame = encode(&Message::Hello(own));
+        ctl_write.write_all(&frame.head).await?;
         ctl_write.flush().await?;
-        match read(&mut ctl_read).await? {
-            Some(Message::Hello(hello)) => Ok(hello),
+        match reader::next(&mut ctl_read).await? {
+            Some((Message::Hello(hello), _)) => Ok(hello),
             Some(_) | None => Err(LinkError::NoHello),
         }
     };
     let hello = timeout(HELLO, exchange)
         .await
         .map_err(|_| LinkError::NoHello)??;
-    Ok(Open {
+    let halves = Halves {
         readers: [ctl_read, feed.0, live.0, backfill.0],
         writers: [ctl_write, feed.1, live.1, backfill.1],
-        hello,
-    })
-}
-
-/// Reads and writes until the link ends or `stop` says so.
-pub(super) async fn run(
-    peer: NodeId,
-    open: Open,
-    outgoing: Outgoing,
-    events: mpsc::Sender<NetEvent>,
-    stop: CancellationToken,
-) -> LinkError {
-    let [ctl, feed, live, backfill] = open.writers;
-    let [feed_queue, live_queue, backfill_queue] = outgoing.data;
-    let result = tokio::select! {
-        () = stop.cancelled() => Err(LinkError::Closed),
-        result = read_all(peer, open.readers, &events) => result,
-        result = write_control(ctl, outgoing.control, outgoing.playlists) => result,
-        result = write_data(peer, feed, feed_queue, &events) => result,
-        result = write_data(peer, live, live_queue, &events) => result,
-        result = write_data(peer, backfill, backfill_queue, &events) => result,
     };
-    result.err().unwrap_or(LinkError::Closed)
-}
-
-/// Reads all substreams, in turn as they have something.
-async fn read_all(
-    peer: NodeId,
-    readers: [Reader; CLASSES],
-    events: &mpsc::Sender<NetEvent>,
-) -> Result<(), LinkError> {
-    let mut verifier = LinkVerifier::default();
-    let mut messages = stream::select_all(readers.map(messages));
-    while let Some(message) = messages.next().await {
-        let event = match message {
-            Ok(message) => match verifier.check(message) {
-                Ok(message) => NetEvent::Received {
-                    from: peer,
-                    message,
-                },
-                Err(violation) => NetEvent::Violation {
-                    from: peer,
-                    violation,
-                },
-            },
-            Err(error) => {
-                if let LinkError::Decode(_) = error {
-                    let violation = Violation::Malformed;
-                    let event = NetEvent::Violation {
-                        from: peer,
-                        violation,
-                    };
-                    events.send(event).await.map_err(|_| LinkError::Closed)?;
-                }
-                return Err(error);
-            }
-        };
-        // Waiting here stops reading, and so, by the transport's windows, the neighbour.
-        events.send(event).await.map_err(|_| LinkError::Closed)?;
-    }
-    Err(LinkError::Closed)
-}
-
-/// The messages of one substream; ends after the first error.
-fn messages(reader: Reader) -> BoxStream<'static, Result<Message, LinkError>> {
-    Box::pin(stream::unfold(Some(reader), |reader| async move {
-        let mut reader = reader?;
-        match read(&mut reader).await {
-            Ok(Some(message)) => Some((Ok(message), Some(reader))),
-            Ok(None) => Some((Err(LinkError::Closed), None)),
-            Err(error) => Some((Err(error), None)),
-        }
-    }))
-}
-
-/// The next message; `None` when the substream ends between two.
-async fn read(reader: &mut (impl AsyncRead + Unpin)) -> Result<Option<Message>, LinkError> {
-    let mut prefix = LengthPrefix::default();
-    let mut first = true;
-    let len = loop {
-        let mut byte = [0];
-        if reader.read(&mut byte).await? == 0 {
-            return if first {
-                Ok(None)
-            } else {
-                Err(io::Error::from(io::ErrorKind::UnexpectedEof).into())
-            };
-        }
-        first = false;
-        if let Some(len) = prefix.push(byte[0])? {
-            break len;
-        }
-    };
-    match decode_header(read_exact(reader, len).await?)? {
-        Header::Message(message) => Ok(Some(*message)),
-        Header::Chunk(chunk) => {
-            let payload = read_exact(reader, chunk.payload_len()).await?;
-            Ok(Some(chunk.finish(payload)?))
-        }
-    }
-}
-
-async fn read_exact(reader: &mut (impl AsyncRead + Unpin), len: usize) -> Result<Bytes, LinkError> {
-    let mut bytes = BytesMut::zeroed(len);
-    reader.read_exact(&mut bytes).await?;
-    Ok(bytes.freeze())
-}
-
-async fn write(writer: &mut (impl AsyncWrite + Unpin), message: &Message) -> io::Result<()> {
-    let frame = encode(message);
-    writer.write_all(&frame.head).await?;
-    if let Some(payload) = &frame.payload {
-        writer.write_all(payload).await?;
-    }
-    Ok(())
-}
-
-/// Writes control messages, and playlists when there are none.
-async fn write_control(
-    mut writer: WriteHalf<Stream>,
-    mut control: mpsc::Receiver<Message>,
-    mut playlists: mpsc::Receiver<Message>,
-) -> Result<(), LinkError> {
-    loop {
-        let message = tokio::select! { biased;
-            Some(message) = control.recv() => message,
-            Some(message) = playlists.recv() => message,
-            else => return Err(LinkError::Closed),
-        };
-        let written = async {
-            write(&mut writer, &message).await?;
-            if control.is_empty() && playlists.is_empty() {
-                writer.flush().await?;
-            }
-            Ok::<_, LinkError>(())
-        };
-        timeout(STALL, written)
-            .await
-            .map_err(|_| LinkError::Stalled)??;
-    }
-}
-
-/// Writes parts and chunks of one class, and gives their credit back.
-async fn write_data(
-    peer: NodeId,
-    mut writer: WriteHalf<Stream>,
-    mut queue: mpsc::Receiver<Message>,
-    events: &mpsc::Sender<NetEvent>,
-) -> Result<(), LinkError> {
-    let mut written = 0;
-    while let Some(message) = queue.recv().await {
-        let writing = async {
-            write(&mut writer, &message).await?;
-            if queue.is_empty() {
-                writer.flush().await?;
-            }
-            Ok::<_, LinkError>(())
-        };
-        timeout(STALL, writing)
-            .await
-            .map_err(|_| LinkError::Stalled)??;
-        written += message_cost(&message);
-        if written >= REPORT || queue.is_empty() {
-            let credit = std::mem::take(&mut written);
-            let event = NetEvent::Writable { peer, credit };
-            events.send(event).await.map_err(|_| LinkError::Closed)?;
-        }
-    }
-    Err(LinkError::Closed)
+    Ok((halves, hello))
 }

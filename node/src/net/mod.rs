@@ -2,17 +2,24 @@
 //!
 //! A link is one connection with four substreams of ours: control, and one for each class
 //! of parts and chunks. The swarm's task only keeps account of connections; each link has
-//! a task of its own that reads, verifies and writes.
+//! a task of its own that reads, verifies and writes, and tells the driver of all that
+//! happens on it, in order.
 
+mod backoff;
 mod behaviour;
+mod bootstrap;
 mod handler;
+mod hearsay;
 mod link;
+mod muxer;
 pub mod policy;
 mod swarm;
+mod transport;
 
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use headwater_proto::{AddressText, Checked, Message, NodeId, Roles, SigningKey, Violation};
@@ -141,17 +148,27 @@ pub struct PeerInfo {
     pub address: String,
     /// This node dialled it.
     pub outbound: bool,
+    /// When the link came up, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// The way there and back, once it was measured.
+    pub round_trip: Option<Duration>,
+    /// Bytes of messages that came.
+    pub bytes_in: u64,
+    /// Bytes of messages that went.
+    pub bytes_out: u64,
 }
 
-/// What a node asks of its swarm.
+/// The network has too much to do to take an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too many dials at once")]
+pub struct Busy;
+
+/// A dial that the driver asks for.
 #[derive(Debug)]
-enum Order {
-    Dial {
-        dial: u64,
-        peer: NodeId,
-        addresses: Vec<AddressText>,
-    },
-    Disconnect(NodeId),
+struct Dial {
+    dial: u64,
+    peer: NodeId,
+    addresses: Vec<AddressText>,
 }
 
 /// A neighbour's queues.
@@ -159,6 +176,8 @@ enum Order {
 struct Peer {
     info: PeerInfo,
     queues: link::Queues,
+    counters: Arc<link::Counters>,
+    stop: CancellationToken,
 }
 
 type Peers = Arc<Mutex<BTreeMap<NodeId, Peer>>>;
@@ -172,10 +191,10 @@ fn lock(peers: &Peers) -> MutexGuard<'_, BTreeMap<NodeId, Peer>> {
 pub struct NetHandle {
     node: NodeId,
     peers: Peers,
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<Dial>,
     listening: Arc<Mutex<Vec<AddressText>>>,
     external: Arc<[AddressText]>,
-    known: Arc<Mutex<BTreeMap<NodeId, Vec<AddressText>>>>,
+    known: Arc<Mutex<hearsay::Known>>,
 }
 
 impl NetHandle {
@@ -204,26 +223,34 @@ impl NetHandle {
 
     /// Connects to a node at exactly these addresses; ends in
     /// [`NetEvent::Connected`] or [`NetEvent::DialFailed`] with the same number.
-    pub fn dial(&self, dial: u64, peer: NodeId, addresses: Vec<AddressText>) {
-        self.order(Order::Dial {
+    ///
+    /// # Errors
+    /// When too many dials wait already; then nothing follows.
+    pub fn dial(&self, dial: u64, peer: NodeId, addresses: Vec<AddressText>) -> Result<(), Busy> {
+        let order = Dial {
             dial,
             peer,
             addresses,
-        });
+        };
+        self.orders.try_send(order).map_err(|_| Busy)
     }
 
-    /// Closes all connections to a node.
+    /// Closes the link to a node, and every connection to it.
     pub fn disconnect(&self, peer: NodeId) {
-        self.order(Order::Disconnect(peer));
+        if let Some(peer) = lock(&self.peers).get(&peer) {
+            peer.stop.cancel();
+        }
     }
 
     /// The neighbours.
     #[must_use]
     pub fn peers(&self) -> Vec<PeerInfo> {
-        lock(&self.peers)
-            .values()
-            .map(|peer| peer.info.clone())
-            .collect()
+        let info = |peer: &Peer| {
+            let mut info = peer.info.clone();
+            peer.counters.fill(&mut info);
+            info
+        };
+        lock(&self.peers).values().map(info).collect()
     }
 
     /// Where this node listens, without its id.
@@ -246,21 +273,11 @@ impl NetHandle {
         }
     }
 
-    /// Relayers that are known, to be dialled in a later run.
+    /// Relayers that are known, to be dialled in a later run; those heard of last first.
     #[must_use]
-    pub fn known_relayers(&self) -> BTreeMap<NodeId, Vec<AddressText>> {
-        self.known
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    fn order(&self, order: Order) {
-        // The queue is as long as a node can have orders under way; beyond that the
-        // dial times out where it was asked for.
-        if let Err(error) = self.orders.try_send(order) {
-            tracing::warn!(%error, "network order dropped");
-        }
+    pub fn known_relayers(&self) -> Vec<(NodeId, Vec<AddressText>)> {
+        let known = self.known.lock();
+        known.unwrap_or_else(PoisonError::into_inner).newest_first()
     }
 }
 

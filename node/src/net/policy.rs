@@ -24,7 +24,7 @@ pub enum Refused {
     #[error("not a public address")]
     Private,
     /// A port of another service.
-    #[error("ports below 1024 are not dialled")]
+    #[error("port 0 and ports below 1024 are not dialled")]
     Port,
 }
 
@@ -76,14 +76,16 @@ pub(super) fn check_multiaddr(
         }
         Some(_) => return Err(Refused::Transport),
     }
-    if port < 1024 && !allow_private {
+    if port == 0 || (port < 1024 && !allow_private) {
         return Err(Refused::Port);
     }
+    // An IPv4 address inside an IPv6 one is what the system will dial.
+    let ip = ip.to_canonical();
     let public = match ip {
         IpAddr::V4(ip) => is_public_v4(ip),
         IpAddr::V6(ip) => is_public_v6(ip),
     };
-    let nowhere = ip.is_unspecified() || ip.is_multicast();
+    let nowhere = ip.is_unspecified() || ip.is_multicast() || ip == Ipv4Addr::BROADCAST;
     if nowhere || (!public && !allow_private) {
         return Err(Refused::Private);
     }
@@ -190,10 +192,14 @@ mod tests {
         for text in [
             "/ip4/0.0.0.0/tcp/4935",
             "/ip4/224.0.0.1/tcp/4935",
+            "/ip4/255.255.255.255/tcp/4935",
             "/ip6/::/tcp/4935",
+            "/ip6/::ffff:0.0.0.0/tcp/4935",
+            "/ip6/ff02::1/tcp/4935",
         ] {
             assert_eq!(verdict(text, true), Err(Refused::Private), "{text}");
         }
+        assert_eq!(verdict("/ip4/127.0.0.1/tcp/0", true), Err(Refused::Port));
     }
 
     #[test]

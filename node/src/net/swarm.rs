@@ -1,4 +1,4 @@
-//! The swarm's task: listens, dials, finds relayers, and starts a task per link.
+//! The swarm's task: dials, finds relayers, and starts a task per link.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,67 +7,59 @@ use std::{
 };
 
 use futures::StreamExt as _;
-use headwater_proto::{AddressText, Hello, NodeId, Violation};
+use headwater_proto::{AddressText, NodeId, Violation};
 use libp2p::{
-    Multiaddr, PeerId, Swarm, SwarmBuilder,
-    connection_limits::{self, ConnectionLimits},
-    identify, identity, kad,
-    multiaddr::Protocol,
-    noise, ping,
+    Multiaddr, PeerId, Swarm, identify, kad, ping,
     swarm::{
-        ConnectionId, NetworkBehaviour, SwarmEvent,
+        ConnectionId, DialError, SwarmEvent,
         dial_opts::{DialOpts, PeerCondition},
     },
-    tcp, yamux,
 };
 use tokio::{
-    sync::{mpsc, oneshot},
-    time::{Instant, MissedTickBehavior, interval, timeout},
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::{
-    NetConfig, NetError, NetEvent, NetHandle, Order, Peer, PeerInfo, Peers,
-    behaviour::{Links, LinksEvent},
-    link, lock,
-    policy::{self, check_multiaddr, node_of, peer_of},
+    Dial, NetConfig, NetError, NetEvent, NetHandle, Peers,
+    backoff::{BackOff, chance},
+    behaviour::LinksEvent,
+    bootstrap::{self, Bootstraps},
+    hearsay::Known,
+    link::{self, LinkError, NewLink},
+    lock,
+    policy::{self, node_of, peer_of},
+    transport::{self, Behaviour, BehaviourEvent, KAD, innermost},
 };
 
 /// Events of links that may wait for the driver; more make the links wait.
 const EVENTS: usize = 1024;
-/// Orders of the driver that may wait.
+/// Dials of the driver that may wait.
 const ORDERS: usize = 1024;
 /// How often links are looked after.
 const TEND: Duration = Duration::from_secs(1);
 /// How often relayers are looked for, while there are enough links.
 const SEARCH: Duration = Duration::from_secs(30);
+/// How often while there are too few.
+const SEARCH_SOON: Duration = Duration::from_secs(5);
 /// A dial that has not led to a link by then has failed.
 const DIAL: Duration = Duration::from_secs(5);
 /// A node that could not be reached is left alone for this long at first.
 const BACK_OFF: Duration = Duration::from_secs(1);
 const BACK_OFF_MAX: Duration = Duration::from_secs(60);
+/// A link that ends sooner counts as a failed dial.
+const STEADY: Duration = Duration::from_secs(10);
+/// Links that a relayer keeps to each bucket of its routing table.
+const PER_BUCKET: usize = 2;
 
-#[derive(NetworkBehaviour)]
-struct Behaviour {
-    limits: connection_limits::Behaviour,
-    links: Links,
-    kad: kad::Behaviour<kad::store::MemoryStore>,
-    identify: identify::Behaviour,
-    ping: ping::Behaviour,
-}
-
-/// From tasks of links back to the swarm's.
-enum LinkNews {
-    /// The link reads nothing until the last field says that the driver knows of it.
-    Greeted(
-        PeerId,
-        ConnectionId,
-        Box<PeerInfo>,
-        link::Queues,
-        oneshot::Sender<()>,
-    ),
-    Ended(PeerId, ConnectionId, String),
+/// From tasks back to the swarm's.
+enum News {
+    Greeted(PeerId, ConnectionId),
+    Ended(PeerId, ConnectionId, LinkError),
+    Resolved(usize, Result<Vec<Multiaddr>, String>),
 }
 
 /// Starts listening and linking; everything ends with `stop`.
@@ -79,333 +71,152 @@ pub async fn start(
     tasks: &TaskTracker,
     stop: CancellationToken,
 ) -> Result<(NetHandle, mpsc::Receiver<NetEvent>), NetError> {
-    let listen = parse(&config.listen, "--listen")?;
-    let external = parse(&config.external, "--external-addr")?;
-    let bootstrap = parse(&config.bootstrap, "--bootstrap")?;
-    let node = config.key.node_id();
-    let mut swarm = build(&config)?;
+    let listen = transport::parse(&config.listen, "--listen", false)?;
+    let external = transport::parse(&config.external, "--external-addr", false)?;
+    let bootstrap = transport::parse(&config.bootstrap, "--bootstrap", true)?;
+    let mut swarm = transport::build(&config)?;
+    let advertised = external
+        .iter()
+        .filter_map(|address| AddressText::new(&address.to_string()).ok())
+        .collect();
     for address in external {
         swarm.add_external_address(address);
     }
-    let listening = bind(&mut swarm, listen).await?;
+    let listening = transport::bind(&mut swarm, listen).await?;
     let (events, incoming) = mpsc::channel(EVENTS);
     let (orders, ordered) = mpsc::channel(ORDERS);
     let (news, heard) = mpsc::channel(EVENTS);
-    let peers = Peers::default();
-    let known: BTreeMap<_, _> = config.known.iter().cloned().collect();
+    let shared = link::Shared {
+        roles: config.roles,
+        agent: config.agent.clone(),
+        peers: Peers::default(),
+        events,
+        ending: stop,
+    };
     let handle = NetHandle {
-        node,
-        peers: peers.clone(),
+        node: config.key.node_id(),
+        peers: shared.peers.clone(),
         orders,
         listening: Arc::new(Mutex::new(listening)),
-        external: config
-            .external
-            .iter()
-            .filter_map(|a| AddressText::new(a).ok())
-            .collect(),
-        known: Arc::new(Mutex::new(known)),
+        external: advertised,
+        known: Arc::new(Mutex::new(Known::default())),
     };
-    for (node, addresses) in &config.known {
-        for address in policy::filter(addresses, *node, config.allow_private) {
-            if let (Some(peer), Ok(address)) = (peer_of(*node), address.as_str().parse()) {
-                swarm.behaviour_mut().kad.add_address(&peer, address);
-            }
-        }
-    }
-    let task = Task {
+    let mut task = Task {
         swarm,
-        config,
-        node,
-        bootstrap,
+        bootstraps: Bootstraps::new(bootstrap),
         handle: handle.clone(),
-        peers,
-        events,
+        shared,
         news,
         tasks: tasks.clone(),
-        stop,
         links: BTreeMap::new(),
         dials: BTreeMap::new(),
         avoid: BTreeMap::new(),
         searched: None,
+        config,
     };
+    // Those heard of last come first, and are to be remembered longest.
+    for (node, addresses) in std::mem::take(&mut task.config.known).into_iter().rev() {
+        task.add_relayer(node, &addresses, false);
+    }
     tasks.spawn(task.run(ordered, heard));
     Ok((handle, incoming))
 }
 
-fn parse(texts: &[String], flag: &'static str) -> Result<Vec<Multiaddr>, NetError> {
-    let one = |text: &String| {
-        let error = |reason: String| NetError::Address {
-            flag,
-            address: text.clone(),
-            reason,
-        };
-        let address: Multiaddr = text.parse().map_err(|e| {
-            error(format!(
-                "{e}; an address is such as /ip4/192.0.2.1/tcp/4935"
-            ))
-        })?;
-        let mut parts = address.iter().skip(1);
-        let spoken = match parts.next() {
-            Some(Protocol::Tcp(_)) => true,
-            Some(Protocol::Udp(_)) => matches!(parts.next(), Some(Protocol::QuicV1)),
-            _ => false,
-        };
-        if spoken {
-            Ok(address)
-        } else {
-            Err(error(
-                "only /tcp/PORT and /udp/PORT/quic-v1 are spoken".into(),
-            ))
-        }
-    };
-    texts.iter().map(one).collect()
-}
-
-fn build(config: &NetConfig) -> Result<Swarm<Behaviour>, NetError> {
-    let failed = |error: &dyn std::fmt::Display| NetError::Start(error.to_string());
-    let key = identity::Keypair::ed25519_from_bytes(config.key.to_bytes())
-        .map_err(|error| failed(&error))?;
-    let relayer = config.roles.relayer;
-    let limits = ConnectionLimits::default()
-        .with_max_established_per_peer(Some(4))
-        .with_max_established(Some(config.max_links * 2))
-        .with_max_pending_incoming(Some(64));
-    let agent = config.agent.clone();
-    let swarm = SwarmBuilder::with_existing_identity(key)
-        .with_tokio()
-        .with_tcp(
-            tcp::Config::default().nodelay(true),
-            noise::Config::new,
-            yamux::Config::default,
-        )
-        .map_err(|error| failed(&error))?
-        .with_quic_config(|mut quic| {
-            // Worst case memory is links times max_connection_data.
-            quic.max_stream_data = 4 * 1024 * 1024;
-            quic.max_connection_data = 8 * 1024 * 1024;
-            quic.max_concurrent_stream_limit = 64;
-            quic
-        })
-        .with_behaviour(|key| {
-            let local = key.public().to_peer_id();
-            let mut kad_config = kad::Config::new(libp2p::StreamProtocol::new("/headwater/kad/1"));
-            kad_config
-                .set_query_timeout(Duration::from_secs(5))
-                .set_periodic_bootstrap_interval(None)
-                .set_kbucket_inserts(kad::BucketInserts::Manual)
-                .set_record_filtering(kad::StoreInserts::FilterBoth);
-            let store = kad::store::MemoryStore::new(local);
-            let mut kad = kad::Behaviour::with_config(local, store, kad_config);
-            // Relayers are the routing table; others only ask it.
-            kad.set_mode(Some(if relayer {
-                kad::Mode::Server
-            } else {
-                kad::Mode::Client
-            }));
-            // Addresses that others tell of are kept by us, after the policy has seen them.
-            let identify = identify::Config::new("/headwater/1".into(), key.public())
-                .with_agent_version(agent)
-                .with_cache_size(0);
-            Behaviour {
-                limits: connection_limits::Behaviour::new(limits),
-                links: Links::new(local),
-                kad,
-                identify: identify::Behaviour::new(identify),
-                ping: ping::Behaviour::default(),
-            }
-        })
-        .map_err(|error| failed(&error))?
-        .with_swarm_config(|swarm| swarm.with_idle_connection_timeout(Duration::from_secs(10)))
-        .build();
-    Ok(swarm)
-}
-
-/// Listens on every address; returns those the system gave.
-async fn bind(
-    swarm: &mut Swarm<Behaviour>,
-    listen: Vec<Multiaddr>,
-) -> Result<Vec<AddressText>, NetError> {
-    let mut waiting = BTreeMap::new();
-    for address in listen {
-        let failed = |reason: String| NetError::Listen {
-            address: address.to_string(),
-            reason,
-        };
-        match swarm.listen_on(address.clone()) {
-            Ok(listener) => {
-                waiting.insert(format!("{listener:?}"), address);
-            }
-            Err(error) => return Err(failed(innermost(&error))),
-        }
-    }
-    let mut listening = Vec::new();
-    // Several addresses may come from one listener, for all interfaces: those that come
-    // at once are waited for.
-    let mut ready = BTreeSet::new();
-    while ready.len() < waiting.len() {
-        let event = timeout(Duration::from_secs(10), swarm.select_next_some()).await;
-        let Ok(event) = event else {
-            return Err(NetError::Start("the sockets did not open in 10 s".into()));
-        };
-        #[expect(
-            clippy::wildcard_enum_match_arm,
-            reason = "nothing else can happen that matters before there is a link"
-        )]
-        match event {
-            SwarmEvent::NewListenAddr {
-                listener_id,
-                address,
-            } => {
-                ready.insert(format!("{listener_id:?}"));
-                listening.extend(AddressText::new(&address.to_string()));
-            }
-            SwarmEvent::ListenerClosed {
-                listener_id,
-                reason: Err(error),
-                ..
-            } => {
-                let address = waiting.get(&format!("{listener_id:?}"));
-                return Err(NetError::Listen {
-                    address: address.map(ToString::to_string).unwrap_or_default(),
-                    reason: error.to_string(),
-                });
-            }
-            SwarmEvent::ListenerError { listener_id, error } => {
-                let address = waiting.get(&format!("{listener_id:?}"));
-                return Err(NetError::Listen {
-                    address: address.map(ToString::to_string).unwrap_or_default(),
-                    reason: error.to_string(),
-                });
-            }
-            _ => {}
-        }
-    }
-    Ok(listening)
-}
-
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
-}
-
-/// Tells the driver. It always takes events, so this never waits for long.
-async fn tell(events: &mpsc::Sender<NetEvent>, event: NetEvent) {
-    if events.send(event).await.is_err() {
-        debug!("nobody listens to the network any more");
-    }
-}
-
+/// A neighbour's link: the task that lives it.
 struct LinkTask {
     connection: ConnectionId,
     stop: CancellationToken,
-    greeted: bool,
+    task: JoinHandle<()>,
+    /// When both sides had said Hello.
+    greeted: Option<Instant>,
 }
 
-struct Avoid {
-    until: Instant,
-    span: Duration,
-}
-
+/// A dial of the driver that has not led to a link yet.
 struct PendingDial {
-    peer: NodeId,
+    peer: PeerId,
+    /// The attempt; none while a connection waits to become a link.
+    attempt: Option<ConnectionId>,
     until: Instant,
 }
 
 struct Task {
     swarm: Swarm<Behaviour>,
     config: NetConfig,
-    node: NodeId,
-    bootstrap: Vec<Multiaddr>,
+    bootstraps: Bootstraps,
     handle: NetHandle,
-    peers: Peers,
-    events: mpsc::Sender<NetEvent>,
-    news: mpsc::Sender<LinkNews>,
+    shared: link::Shared,
+    news: mpsc::Sender<News>,
     tasks: TaskTracker,
-    stop: CancellationToken,
     links: BTreeMap<PeerId, LinkTask>,
-    /// The driver's dials that have not led to a link yet.
     dials: BTreeMap<u64, PendingDial>,
-    avoid: BTreeMap<PeerId, Avoid>,
+    avoid: BTreeMap<PeerId, BackOff>,
     searched: Option<Instant>,
 }
 
 impl Task {
-    async fn run(mut self, mut orders: mpsc::Receiver<Order>, mut news: mpsc::Receiver<LinkNews>) {
+    async fn run(mut self, mut orders: mpsc::Receiver<Dial>, mut news: mpsc::Receiver<News>) {
         let mut tend = interval(TEND);
         tend.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let stop = self.stop.clone();
+        let ending = self.shared.ending.clone();
         loop {
             tokio::select! { biased;
-                () = stop.cancelled() => break,
-                Some(order) = orders.recv() => self.order(order).await,
-                Some(news) = news.recv() => self.news(news).await,
+                () = ending.cancelled() => break,
+                Some(order) = orders.recv() => self.dial(order).await,
+                Some(news) = news.recv() => self.news(news),
                 _ = tend.tick() => self.tend().await,
                 event = self.swarm.select_next_some() => self.event(event).await,
             }
         }
     }
 
-    async fn order(&mut self, order: Order) {
-        match order {
-            Order::Dial {
-                dial,
-                peer,
-                addresses,
-            } => self.dial(dial, peer, &addresses).await,
-            Order::Disconnect(node) => {
-                // An error says that there is no connection, which is what is wanted.
-                let gone = peer_of(node).map(|peer| self.swarm.disconnect_peer_id(peer));
-                debug!(?gone, "disconnected on request");
-            }
-        }
-    }
-
-    async fn dial(&mut self, dial: u64, node: NodeId, addresses: &[AddressText]) {
-        let parsed = addresses
-            .iter()
-            .filter_map(|a| a.as_str().parse().ok())
-            .collect();
-        let failed = match peer_of(node) {
-            None => Some("the id is no valid key".to_owned()),
-            Some(peer) => {
-                let options = DialOpts::peer_id(peer)
-                    .condition(PeerCondition::Disconnected)
-                    .addresses(parsed)
-                    .build();
-                self.swarm
-                    .dial(options)
-                    .err()
-                    .map(|error| innermost(&error))
-            }
+    async fn dial(&mut self, order: Dial) {
+        let dial = order.dial;
+        let error = match peer_of(order.peer) {
+            None => "the id is no valid key".to_owned(),
+            Some(peer) => match self.attempt(peer, &order.addresses) {
+                Err(error) => innermost(&error),
+                Ok(attempt) => {
+                    let until = Instant::now() + DIAL;
+                    let pending = PendingDial {
+                        peer,
+                        attempt,
+                        until,
+                    };
+                    self.dials.insert(dial, pending);
+                    return;
+                }
+            },
         };
-        match failed {
-            Some(error) => tell(&self.events, NetEvent::DialFailed { dial, error }).await,
-            None => {
-                let until = Instant::now() + DIAL;
-                self.dials.insert(dial, PendingDial { peer: node, until });
-            }
-        }
+        self.shared.tell(NetEvent::DialFailed { dial, error }).await;
     }
 
-    async fn dial_failed(&mut self, peer: PeerId, error: String) {
-        let back_off = self
-            .avoid
-            .get(&peer)
-            .map_or(BACK_OFF, |avoid| avoid.span * 2);
-        let span = back_off.min(BACK_OFF_MAX);
-        let until = Instant::now() + span;
-        self.avoid.insert(peer, Avoid { until, span });
-        let node = node_of(&peer);
-        let failed = self.dials.iter().filter(|(_, d)| Some(d.peer) == node);
-        let failed: Vec<_> = failed.map(|(dial, _)| *dial).collect();
-        for dial in failed {
-            self.dials.remove(&dial);
-            let error = error.clone();
-            tell(&self.events, NetEvent::DialFailed { dial, error }).await;
+    /// Dials; `None` when a connection is there and only has to become a link.
+    fn attempt(
+        &mut self,
+        peer: PeerId,
+        addresses: &[AddressText],
+    ) -> Result<Option<ConnectionId>, DialError> {
+        if self.swarm.is_connected(&peer) {
+            let linked = self.links.get(&peer);
+            return if linked.is_some_and(|link| link.greeted.is_some()) {
+                Err(DialError::DialPeerConditionFalse(
+                    PeerCondition::Disconnected,
+                ))
+            } else {
+                Ok(None)
+            };
         }
+        let addresses = addresses
+            .iter()
+            .filter_map(|address| address.as_str().parse().ok())
+            .collect();
+        let options = DialOpts::peer_id(peer)
+            .condition(PeerCondition::Always)
+            .addresses(addresses)
+            .build();
+        let attempt = options.connection_id();
+        self.swarm.dial(options)?;
+        Ok(Some(attempt))
     }
 
     async fn event(&mut self, event: SwarmEvent<BehaviourEvent>) {
@@ -414,34 +225,18 @@ impl Task {
             reason = "the library's enum has many events that need no action"
         )]
         match event {
-            SwarmEvent::Behaviour(BehaviourEvent::Links(event)) => self.links_event(event).await,
-            SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received {
-                peer_id,
-                info,
-                ..
-            })) => self.identified(peer_id, info),
-            SwarmEvent::Behaviour(BehaviourEvent::Kad(kad::Event::RoutablePeer {
-                peer,
-                address,
-            })) => self.add_relayer(peer, [address]),
-            SwarmEvent::Behaviour(BehaviourEvent::Kad(kad::Event::OutboundQueryProgressed {
-                result: kad::QueryResult::GetClosestPeers(Ok(found)),
-                ..
-            })) => {
-                for info in found.peers {
-                    self.add_relayer(info.peer_id, info.addrs);
-                }
+            SwarmEvent::Behaviour(event) => self.behaviour(event).await,
+            SwarmEvent::ConnectionEstablished { connection_id, .. } => {
+                self.bootstraps.dialled(connection_id, None);
             }
             SwarmEvent::OutgoingConnectionError {
-                peer_id: Some(peer),
+                connection_id,
+                peer_id,
                 error,
                 ..
             } => {
-                debug!(%peer, %error, "dial failed");
-                self.dial_failed(peer, innermost(&error)).await;
-            }
-            SwarmEvent::OutgoingConnectionError { error, .. } => {
-                debug!(%error, "dial of a bootstrap address failed");
+                self.not_reached(connection_id, peer_id, innermost(&error))
+                    .await;
             }
             SwarmEvent::NewListenAddr { address, .. } => {
                 if let Ok(text) = AddressText::new(&address.to_string()) {
@@ -452,8 +247,81 @@ impl Task {
                     }
                 }
             }
+            SwarmEvent::ExpiredListenAddr { address, .. } => {
+                let text = address.to_string();
+                let listening = &self.handle.listening;
+                let mut all = listening.lock().unwrap_or_else(PoisonError::into_inner);
+                all.retain(|known| known.as_str() != text);
+            }
             _ => {}
         }
+    }
+
+    async fn behaviour(&mut self, event: BehaviourEvent) {
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "the library's enum has many events that need no action"
+        )]
+        match event {
+            BehaviourEvent::Links(event) => self.links_event(event).await,
+            // A neighbour said what it speaks and where it listens: relayers are
+            // remembered.
+            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. })
+                if info.protocols.contains(&KAD) =>
+            {
+                self.heard_of(peer_id, &info.listen_addrs, true);
+            }
+            BehaviourEvent::Overlay(kad::Event::OutboundQueryProgressed {
+                result: kad::QueryResult::GetClosestPeers(found),
+                ..
+            }) => {
+                let peers = match found {
+                    Ok(found) => found.peers,
+                    Err(kad::GetClosestPeersError::Timeout { peers, .. }) => peers,
+                };
+                for info in peers {
+                    self.heard_of(info.peer_id, &info.addrs, false);
+                }
+            }
+            BehaviourEvent::Ping(ping::Event {
+                peer,
+                result: Ok(round_trip),
+                ..
+            }) => {
+                let peers = lock(&self.shared.peers);
+                if let Some(peer) = node_of(&peer).and_then(|node| peers.get(&node)) {
+                    peer.counters.measured(round_trip);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    async fn not_reached(&mut self, attempt: ConnectionId, peer: Option<PeerId>, error: String) {
+        if !self.bootstraps.dialled(attempt, Some(&error)) {
+            debug!(?peer, error, "node not reached");
+        }
+        if let Some(peer) = peer {
+            self.avoid(peer);
+            if let Some(node) = node_of(&peer) {
+                let known = self.handle.known.lock();
+                known.unwrap_or_else(PoisonError::into_inner).doubt(node);
+            }
+        }
+        let failed = self
+            .dials
+            .iter()
+            .find(|(_, pending)| pending.attempt == Some(attempt));
+        if let Some(dial) = failed.map(|(dial, _)| *dial) {
+            self.dials.remove(&dial);
+            self.shared.tell(NetEvent::DialFailed { dial, error }).await;
+        }
+    }
+
+    fn avoid(&mut self, peer: PeerId) {
+        let fresh = || BackOff::new(BACK_OFF, BACK_OFF_MAX);
+        let back_off = self.avoid.entry(peer).or_insert_with(fresh);
+        back_off.fail(Instant::now(), chance());
     }
 
     async fn links_event(&mut self, event: LinksEvent) {
@@ -470,161 +338,153 @@ impl Task {
                     self.swarm.close_connection(connection);
                     return;
                 };
-                // The one that opens links replaced an old link: it ends first.
-                self.end_link(peer, "replaced by another connection").await;
-                let stop = self.stop.child_token();
-                let task = LinkTask {
-                    connection,
-                    stop: stop.clone(),
-                    greeted: false,
-                };
-                self.links.insert(peer, task);
-                let hello = Hello {
-                    roles: self.config.roles,
-                    agent: self.config.agent.clone(),
-                };
-                let (news, events) = (self.news.clone(), self.events.clone());
-                self.tasks.spawn(async move {
-                    let open = tokio::select! {
-                        () = stop.cancelled() => Err(link::LinkError::Closed),
-                        open = link::greet(*streams, hello) => open,
-                    };
-                    let reason = match open {
-                        Err(error) => error,
-                        Ok(open) => {
-                            let info = PeerInfo {
-                                peer: node,
-                                roles: open.hello.roles,
-                                agent: open.hello.agent.clone(),
-                                address: address.to_string(),
-                                outbound,
-                            };
-                            let (queues, outgoing) = link::queues();
-                            let (go, known) = oneshot::channel();
-                            let info = Box::new(info);
-                            let greeted = LinkNews::Greeted(peer, connection, info, queues, go);
-                            if news.send(greeted).await.is_err() || known.await.is_err() {
-                                return;
-                            }
-                            link::run(node, open, outgoing, events, stop).await
-                        }
-                    };
-                    let ended = LinkNews::Ended(peer, connection, reason.to_string());
-                    // The swarm's task is gone only when the node stops.
-                    drop(news.send(ended).await);
+                let predecessor = self.links.remove(&peer).map(|old| {
+                    old.stop.cancel();
+                    old.task
                 });
+                let mut dials = Vec::new();
+                self.dials.retain(|dial, pending| {
+                    let answered = pending.peer == peer;
+                    if answered {
+                        dials.push(*dial);
+                    }
+                    !answered
+                });
+                let stop = self.shared.ending.child_token();
+                let new = NewLink {
+                    peer: node,
+                    streams: *streams,
+                    address,
+                    outbound,
+                    dials,
+                    predecessor,
+                    stop: stop.clone(),
+                };
+                let task = self.spawn(peer, connection, new);
+                let link = LinkTask {
+                    connection,
+                    stop,
+                    task,
+                    greeted: None,
+                };
+                self.links.insert(peer, link);
             }
-            LinksEvent::Closed { peer } => self.end_link(peer, "connection closed").await,
-            LinksEvent::TooManyStreams { peer } => {
+            LinksEvent::Closed { peer, connection } => {
+                let link = self.links.get(&peer);
+                if let Some(link) = link.filter(|link| link.connection == connection) {
+                    link.stop.cancel();
+                }
+            }
+            LinksEvent::Surplus { peer } => {
                 if let Some(from) = node_of(&peer) {
                     let violation = Violation::TooManyStreams;
-                    tell(&self.events, NetEvent::Violation { from, violation }).await;
+                    self.shared
+                        .tell(NetEvent::Violation { from, violation })
+                        .await;
                 }
             }
         }
     }
 
-    async fn news(&mut self, news: LinkNews) {
+    fn spawn(&self, peer: PeerId, connection: ConnectionId, new: NewLink) -> JoinHandle<()> {
+        let (news, shared) = (self.news.clone(), self.shared.clone());
+        self.tasks.spawn(async move {
+            // When the swarm's task is gone the node stops, and nobody needs the news.
+            let greeted = async || drop(news.send(News::Greeted(peer, connection)).await);
+            let reason = link::live(new, shared, greeted).await;
+            drop(news.send(News::Ended(peer, connection, reason)).await);
+        })
+    }
+
+    fn news(&mut self, news: News) {
         match news {
-            LinkNews::Greeted(peer, connection, info, queues, go) => {
-                let link = self.links.get_mut(&peer);
-                let Some(link) = link.filter(|link| link.connection == connection) else {
+            News::Greeted(peer, connection) => {
+                if let Some(link) = self.links.get_mut(&peer)
+                    && link.connection == connection
+                {
+                    link.greeted = Some(Instant::now());
+                }
+                self.bootstraps.reset();
+            }
+            News::Ended(peer, connection, reason) => self.ended(peer, connection, &reason),
+            News::Resolved(index, Ok(addresses)) => {
+                let now = Instant::now();
+                let Some(options) = bootstrap::options(addresses) else {
                     return;
                 };
-                link.greeted = true;
-                self.avoid.remove(&peer);
-                let node = info.peer;
-                let roles = info.roles;
-                info!(
-                    peer = node.fmt_short(),
-                    address = info.address,
-                    agent = info.agent,
-                    "linked"
-                );
-                let entry = Peer {
-                    info: *info,
-                    queues,
-                };
-                lock(&self.peers).insert(node, entry);
-                let dial = self
-                    .dials
-                    .iter()
-                    .find(|(_, d)| d.peer == node)
-                    .map(|(d, _)| *d);
-                if let Some(dial) = dial {
-                    self.dials.remove(&dial);
-                }
-                let connected = NetEvent::Connected {
-                    peer: node,
-                    roles,
-                    credit: link::CREDIT,
-                    dial,
-                };
-                tell(&self.events, connected).await;
-                // A link that has ended meanwhile does not wait any more.
-                let _gone = go.send(());
-            }
-            LinkNews::Ended(peer, connection, reason) => {
-                if self
-                    .links
-                    .get(&peer)
-                    .is_some_and(|l| l.connection == connection)
-                {
-                    self.end_link(peer, &reason).await;
-                    self.swarm.close_connection(connection);
+                let attempt = options.connection_id();
+                match self.swarm.dial(options) {
+                    Ok(()) => self.bootstraps.dialling(index, attempt, now),
+                    Err(error) => self.bootstraps.failed(index, &innermost(&error), now),
                 }
             }
-        }
-    }
-
-    async fn end_link(&mut self, peer: PeerId, reason: &str) {
-        let Some(link) = self.links.remove(&peer) else {
-            return;
-        };
-        link.stop.cancel();
-        if let (true, Some(node)) = (link.greeted, node_of(&peer)) {
-            lock(&self.peers).remove(&node);
-            info!(peer = node.fmt_short(), reason, "link ended");
-            let event = NetEvent::Disconnected {
-                peer: node,
-                reason: reason.to_owned(),
-            };
-            tell(&self.events, event).await;
-        }
-    }
-
-    /// A neighbour said what it speaks and where it listens: relayers are remembered.
-    fn identified(&mut self, peer: PeerId, info: identify::Info) {
-        let kad = libp2p::StreamProtocol::new("/headwater/kad/1");
-        if info.protocols.contains(&kad) {
-            self.add_relayer(peer, info.listen_addrs);
-        }
-    }
-
-    fn add_relayer(&mut self, peer: PeerId, addresses: impl IntoIterator<Item = Multiaddr>) {
-        let Some(node) = node_of(&peer).filter(|node| *node != self.node) else {
-            return;
-        };
-        let allow = self.config.allow_private;
-        let mut kept = Vec::new();
-        for address in addresses {
-            if check_multiaddr(&address, Some(node), allow).is_ok() {
-                kept.extend(AddressText::new(&address.to_string()));
-                self.swarm.behaviour_mut().kad.add_address(&peer, address);
+            News::Resolved(index, Err(reason)) => {
+                self.bootstraps.failed(index, &reason, Instant::now());
             }
         }
-        if kept.is_empty() {
+    }
+
+    fn ended(&mut self, peer: PeerId, connection: ConnectionId, reason: &LinkError) {
+        let ended = self.links.get(&peer);
+        let Some(greeted) = ended
+            .filter(|link| link.connection == connection)
+            .map(|link| link.greeted)
+        else {
+            // Another link has replaced it.
             return;
+        };
+        self.links.remove(&peer);
+        if greeted.is_some_and(|since| since.elapsed() >= STEADY) {
+            self.avoid.remove(&peer);
+        } else {
+            self.avoid(peer);
         }
-        kept.truncate(headwater_proto::limits::MAX_ADDRESSES);
-        let known = &self.handle.known;
-        known
-            .lock()
+        if matches!(reason, LinkError::Told) {
+            // It may be gone already, which is what is wanted.
+            let gone = self.swarm.disconnect_peer_id(peer);
+            debug!(%peer, ?gone, "disconnected");
+        } else {
+            self.swarm.close_connection(connection);
+        }
+    }
+
+    /// Takes note of a relayer: itself or another node says that it is one.
+    fn heard_of(&mut self, peer: PeerId, addresses: &[Multiaddr], first_hand: bool) {
+        let Some(node) = node_of(&peer).filter(|node| *node != self.handle.node) else {
+            return;
+        };
+        let texts = addresses
+            .iter()
+            .filter_map(|address| AddressText::new(&address.to_string()).ok())
+            .collect::<Vec<_>>();
+        self.add_relayer(node, &texts, first_hand);
+    }
+
+    fn add_relayer(&mut self, node: NodeId, addresses: &[AddressText], first_hand: bool) {
+        let Some(peer) = peer_of(node) else {
+            return;
+        };
+        let mut addresses = policy::filter(addresses, node, self.config.allow_private);
+        addresses.truncate(headwater_proto::limits::MAX_ADDRESSES);
+        let parsed: Vec<Multiaddr> = addresses
+            .iter()
+            .filter_map(|address| address.as_str().parse().ok())
+            .collect();
+        let known = self.handle.known.lock();
+        let learned = known
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(node, kept);
+            .learn(node, addresses, first_hand);
+        if !learned {
+            return;
+        }
+        let kad = &mut self.swarm.behaviour_mut().overlay.kad;
+        // The routing table only ever adds addresses: the old ones go first.
+        kad.remove_peer(&peer);
+        for address in parsed {
+            kad.add_address(&peer, address);
+        }
     }
 
-    /// Keeps links to the relayers nearest to this node, and finds more of them.
     async fn tend(&mut self) {
         let now = Instant::now();
         let late = self.dials.iter().filter(|(_, d)| d.until <= now);
@@ -632,53 +492,59 @@ impl Task {
         for dial in late {
             self.dials.remove(&dial);
             let error = "no answer in time".to_owned();
-            tell(&self.events, NetEvent::DialFailed { dial, error }).await;
+            self.shared.tell(NetEvent::DialFailed { dial, error }).await;
         }
-        self.avoid
-            .retain(|_, avoid| avoid.until + BACK_OFF_MAX > now);
-        self.dial_bootstraps();
-        self.dial_home();
-        let few = self.links.len() < self.config.home_links;
-        let span = if few { SEARCH / 6 } else { SEARCH };
+        self.avoid.retain(|_, avoid| !avoid.is_forgotten(now));
+        let greeted = |link: &LinkTask| link.greeted.is_some();
+        if !self.links.values().any(greeted) {
+            self.dial_bootstraps(now);
+        }
+        let missing = self.dial_overlay(now);
+        let span = if missing { SEARCH_SOON } else { SEARCH };
         if !self.links.is_empty() && self.searched.is_none_or(|at| at + span <= now) {
             self.searched = Some(now);
-            let local = *self.swarm.local_peer_id();
-            self.swarm.behaviour_mut().kad.get_closest_peers(local);
+            self.search();
         }
     }
 
-    fn dial_bootstraps(&mut self) {
-        if !self.links.is_empty() {
-            return;
+    /// Asks the overlay for the nodes nearest to this one, and a relayer also for those
+    /// around a random place.
+    fn search(&mut self) {
+        let local = *self.swarm.local_peer_id();
+        let kad = &mut self.swarm.behaviour_mut().overlay.kad;
+        kad.get_closest_peers(local);
+        let mut place = [0; 32];
+        if self.config.roles.relayer && getrandom::fill(&mut place).is_ok() {
+            kad.get_closest_peers(place.to_vec());
         }
-        for address in self.bootstrap.clone() {
-            let options = match address.iter().last() {
-                Some(Protocol::P2p(peer)) => DialOpts::peer_id(peer)
-                    .condition(PeerCondition::DisconnectedAndNotDialing)
-                    .addresses(vec![address])
-                    .build(),
-                _ => DialOpts::unknown_peer_id().address(address).build(),
-            };
-            if let Err(error) = self.swarm.dial(options) {
-                debug!(%error, "bootstrap address not dialled");
+    }
+
+    fn dial_bootstraps(&mut self, now: Instant) {
+        for (index, address) in self.bootstraps.due(now) {
+            let (news, ending) = (self.news.clone(), self.shared.ending.clone());
+            self.tasks.spawn(async move {
+                tokio::select! {
+                    resolved = bootstrap::resolve(address) => {
+                        // Only a stopping node does not take the news.
+                        drop(news.send(News::Resolved(index, resolved)).await);
+                    }
+                    () = ending.cancelled() => {}
+                }
+            });
+        }
+    }
+
+    /// Dials the relayers that this node should be linked to; `true` when links are
+    /// missing.
+    fn dial_overlay(&mut self, now: Instant) -> bool {
+        let wanted = self.wanted();
+        let mut missing = wanted.len() < self.config.home_links;
+        for peer in wanted {
+            if self.links.contains_key(&peer) {
+                continue;
             }
-        }
-    }
-
-    fn dial_home(&mut self) {
-        let now = Instant::now();
-        let key = kad::KBucketKey::from(*self.swarm.local_peer_id());
-        let nearest: Vec<_> = self
-            .swarm
-            .behaviour_mut()
-            .kad
-            .get_closest_local_peers(&key)
-            .map(|key| key.into_preimage())
-            .take(self.config.home_links)
-            .collect();
-        for peer in nearest {
-            let avoided = self.avoid.get(&peer).is_some_and(|avoid| avoid.until > now);
-            if avoided || self.links.contains_key(&peer) {
+            missing = true;
+            if self.avoid.get(&peer).is_some_and(|a| !a.is_over(now)) {
                 continue;
             }
             let options = DialOpts::peer_id(peer)
@@ -688,5 +554,30 @@ impl Task {
                 debug!(%peer, %error, "relayer not dialled");
             }
         }
+        missing
+    }
+
+    /// The nearest relayers; for a relayer also some of each bucket, those with a link
+    /// first. With the nearest every greedy route ends at its goal, and with the others
+    /// it takes few hops.
+    fn wanted(&mut self) -> BTreeSet<PeerId> {
+        let key = kad::KBucketKey::from(*self.swarm.local_peer_id());
+        let kad = &mut self.swarm.behaviour_mut().overlay.kad;
+        let nearest = kad.get_closest_local_peers(&key);
+        let mut wanted: BTreeSet<PeerId> = nearest
+            .map(kad::KBucketKey::into_preimage)
+            .take(self.config.home_links)
+            .collect();
+        if self.config.roles.relayer {
+            for bucket in kad.kbuckets() {
+                let mut peers: Vec<PeerId> = bucket
+                    .iter()
+                    .map(|entry| *entry.node.key.preimage())
+                    .collect();
+                peers.sort_by_key(|peer| (!self.links.contains_key(peer), *peer));
+                wanted.extend(peers.into_iter().take(PER_BUCKET));
+            }
+        }
+        wanted
     }
 }

@@ -1,0 +1,208 @@
+//! The swarm as this program wants it: transports, limits, behaviours; and its sockets.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use futures::StreamExt as _;
+use headwater_proto::AddressText;
+use libp2p::{
+    Multiaddr, StreamProtocol, Swarm, SwarmBuilder,
+    connection_limits::{self, ConnectionLimits},
+    identify, identity, kad,
+    multiaddr::Protocol,
+    noise, ping,
+    swarm::{NetworkBehaviour, SwarmEvent},
+    tcp,
+};
+use tokio::time::timeout;
+
+use super::{NetConfig, NetError, behaviour::Links, hearsay::GuardedKad, muxer::Bounded};
+
+/// The overlay's Kademlia, apart from all others.
+pub(super) const KAD: StreamProtocol = StreamProtocol::new("/headwater/kad/1");
+
+#[derive(NetworkBehaviour)]
+pub(super) struct Behaviour {
+    limits: connection_limits::Behaviour,
+    pub(super) links: Links,
+    pub(super) overlay: GuardedKad,
+    identify: identify::Behaviour,
+    ping: ping::Behaviour,
+}
+
+/// Reads multiaddrs of a flag; names only where they can be looked up.
+pub(super) fn parse(
+    texts: &[String],
+    flag: &'static str,
+    names: bool,
+) -> Result<Vec<Multiaddr>, NetError> {
+    let one = |text: &String| {
+        let error = |reason: String| NetError::Address {
+            flag,
+            address: text.clone(),
+            reason,
+        };
+        let address: Multiaddr = text.parse().map_err(|e| {
+            error(format!(
+                "{e}; an address is such as /ip4/192.0.2.1/tcp/4935"
+            ))
+        })?;
+        let mut parts = address.iter();
+        match parts.next() {
+            Some(Protocol::Ip4(_) | Protocol::Ip6(_)) => {}
+            Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_)) if names => {}
+            Some(_) | None if names => {
+                return Err(error("it must begin with /ip4, /ip6 or /dns".into()));
+            }
+            Some(_) | None => return Err(error("it must begin with /ip4 or /ip6".into())),
+        }
+        let spoken = match parts.next() {
+            Some(Protocol::Tcp(_)) => true,
+            Some(Protocol::Udp(_)) => matches!(parts.next(), Some(Protocol::QuicV1)),
+            Some(_) | None => false,
+        };
+        match parts.next() {
+            None | Some(Protocol::P2p(_)) if spoken => Ok(address),
+            None | Some(_) => Err(error(
+                "only /tcp/PORT and /udp/PORT/quic-v1 are spoken".into(),
+            )),
+        }
+    };
+    texts.iter().map(one).collect()
+}
+
+pub(super) fn build(config: &NetConfig) -> Result<Swarm<Behaviour>, NetError> {
+    let failed = |error: &dyn std::fmt::Display| NetError::Start(error.to_string());
+    let key = identity::Keypair::ed25519_from_bytes(config.key.to_bytes())
+        .map_err(|error| failed(&error))?;
+    let swarm = SwarmBuilder::with_existing_identity(key)
+        .with_tokio()
+        .with_tcp(
+            tcp::Config::default().nodelay(true),
+            noise::Config::new,
+            Bounded::new,
+        )
+        .map_err(|error| failed(&error))?
+        .with_quic_config(|mut quic| {
+            // Worst case memory is links times max_connection_data.
+            quic.max_stream_data = 4 * 1024 * 1024;
+            quic.max_connection_data = 8 * 1024 * 1024;
+            quic.max_concurrent_stream_limit = 64;
+            quic
+        })
+        .with_behaviour(|key| behaviour(config, key))
+        .map_err(|error| failed(&error))?
+        .with_swarm_config(|swarm| swarm.with_idle_connection_timeout(Duration::from_secs(10)))
+        .build();
+    Ok(swarm)
+}
+
+fn behaviour(config: &NetConfig, key: &identity::Keypair) -> Behaviour {
+    let local = key.public().to_peer_id();
+    let limits = ConnectionLimits::default()
+        .with_max_established_per_peer(Some(4))
+        .with_max_established(Some(config.max_links.saturating_mul(2)))
+        .with_max_pending_outgoing(Some(64))
+        .with_max_pending_incoming(Some(64));
+    let mut kad_config = kad::Config::new(KAD);
+    kad_config
+        .set_query_timeout(Duration::from_secs(5))
+        .set_periodic_bootstrap_interval(None)
+        .set_kbucket_inserts(kad::BucketInserts::Manual)
+        .set_record_filtering(kad::StoreInserts::FilterBoth);
+    let store = kad::store::MemoryStore::new(local);
+    let mut kad = kad::Behaviour::with_config(local, store, kad_config);
+    // Relayers are the routing table; others only ask it.
+    kad.set_mode(Some(if config.roles.relayer {
+        kad::Mode::Server
+    } else {
+        kad::Mode::Client
+    }));
+    // Addresses that others tell of are kept by us, after the policy has seen them.
+    let identify = identify::Config::new("/headwater/1".into(), key.public())
+        .with_agent_version(config.agent.clone())
+        .with_cache_size(0);
+    Behaviour {
+        limits: connection_limits::Behaviour::new(limits),
+        links: Links::new(local),
+        overlay: GuardedKad {
+            kad,
+            allow_private: config.allow_private,
+        },
+        identify: identify::Behaviour::new(identify),
+        ping: ping::Behaviour::default(),
+    }
+}
+
+/// Listens on every address; returns those the system gave.
+pub(super) async fn bind(
+    swarm: &mut Swarm<Behaviour>,
+    listen: Vec<Multiaddr>,
+) -> Result<Vec<AddressText>, NetError> {
+    let mut waiting = BTreeMap::new();
+    for address in listen {
+        let failed = |reason: String| NetError::Listen {
+            address: address.to_string(),
+            reason,
+        };
+        match swarm.listen_on(address.clone()) {
+            Ok(listener) => {
+                waiting.insert(format!("{listener:?}"), address);
+            }
+            Err(error) => return Err(failed(innermost(&error))),
+        }
+    }
+    let mut listening = Vec::new();
+    // Several addresses may come from one listener, for all interfaces: those that come
+    // at once are waited for.
+    let mut ready = BTreeSet::new();
+    while ready.len() < waiting.len() {
+        let event = timeout(Duration::from_secs(10), swarm.select_next_some()).await;
+        let Ok(event) = event else {
+            return Err(NetError::Start("the sockets did not open in 10 s".into()));
+        };
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "nothing else can happen that matters before there is a link"
+        )]
+        match event {
+            SwarmEvent::NewListenAddr {
+                listener_id,
+                address,
+            } => {
+                ready.insert(format!("{listener_id:?}"));
+                listening.extend(AddressText::new(&address.to_string()));
+            }
+            SwarmEvent::ListenerClosed {
+                listener_id,
+                reason: Err(error),
+                ..
+            } => {
+                let address = waiting.get(&format!("{listener_id:?}"));
+                return Err(NetError::Listen {
+                    address: address.map(ToString::to_string).unwrap_or_default(),
+                    reason: error.to_string(),
+                });
+            }
+            SwarmEvent::ListenerError { listener_id, error } => {
+                let address = waiting.get(&format!("{listener_id:?}"));
+                return Err(NetError::Listen {
+                    address: address.map(ToString::to_string).unwrap_or_default(),
+                    reason: error.to_string(),
+                });
+            }
+            _ => {}
+        }
+    }
+    Ok(listening)
+}
+
+pub(super) fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
