@@ -3,6 +3,8 @@
 //! A session authenticates its encoder by the stream key and turns what it sends into an
 //! FLV byte stream, which FFmpeg reads on a thread of its own.
 
+mod headers;
+
 use std::{
     collections::BTreeMap,
     io::{self, Read},
@@ -25,6 +27,8 @@ use tokio::{
     time::timeout,
 };
 use tracing::{debug, info, warn};
+
+use headers::{Effect, Headers, Kind};
 
 /// Encoders connected at once.
 const CONNECTIONS: usize = 64;
@@ -143,6 +147,7 @@ async fn listen(listener: TcpListener, shared: Arc<Shared>, mut stop: watch::Rec
                 number,
                 shared,
                 publishing: None,
+                headers: Headers::default(),
             };
             tokio::select! {
                 () = session.run() => {}
@@ -159,6 +164,7 @@ struct Session {
     number: u64,
     shared: Arc<Shared>,
     publishing: Option<Publishing>,
+    headers: Headers,
 }
 
 struct Publishing {
@@ -291,17 +297,19 @@ impl Session {
             } => self.publish(session, request_id, &stream_key).await,
             ServerSessionEvent::PublishStreamFinished { .. } => {
                 self.end(End::Unpublished);
+                self.headers = Headers::default();
                 Ok(())
             }
             ServerSessionEvent::StreamMetadataChanged { metadata, .. } => {
-                self.tag(18, 0, &metadata_tag(&metadata)).await
+                let script = metadata_tag(&metadata);
+                self.tag(Kind::Script, 0, &script).await
             }
             ServerSessionEvent::AudioDataReceived {
                 data, timestamp, ..
-            } => self.tag(8, timestamp.value, &data).await,
+            } => self.tag(Kind::Audio, timestamp.value, &data).await,
             ServerSessionEvent::VideoDataReceived {
                 data, timestamp, ..
-            } => self.tag(9, timestamp.value, &data).await,
+            } => self.tag(Kind::Video, timestamp.value, &data).await,
             ServerSessionEvent::PlayStreamRequested { request_id, .. } => {
                 self.reject(session, request_id, "NetStream.Play.Failed")
                     .await?;
@@ -367,6 +375,12 @@ impl Session {
         if self.publishing.is_some() {
             return Err(SessionError::Refused("it publishes already"));
         }
+        self.begin(name).await?;
+        self.accept(session, request).await
+    }
+
+    /// Hands a new stream of this encoder to whoever accepts publishers.
+    async fn begin(&mut self, name: String) -> Result<(), SessionError> {
         let (tags, incoming) = mpsc::channel(TAGS);
         let (ended, end) = oneshot::channel();
         let (replace, replaced) = oneshot::channel();
@@ -391,8 +405,7 @@ impl Session {
             ended: end,
         };
         let sent = self.shared.publishers.send(publisher).await;
-        sent.map_err(|_| SessionError::Refused("the server stops"))?;
-        self.accept(session, request).await
+        sent.map_err(|_| SessionError::Refused("the server stops"))
     }
 
     fn holders(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, (u64, oneshot::Sender<()>)>> {
@@ -402,7 +415,30 @@ impl Session {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn tag(&mut self, kind: u8, time: u32, data: &[u8]) -> Result<(), SessionError> {
+    async fn tag(&mut self, kind: Kind, time: u32, data: &[u8]) -> Result<(), SessionError> {
+        let Some(publishing) = &self.publishing else {
+            return Ok(());
+        };
+        match self.headers.note(kind, data) {
+            Effect::Forward => {}
+            Effect::Hold => return Ok(()),
+            Effect::Restart => {
+                let name = publishing.name.clone();
+                info!(
+                    name,
+                    "the encoder changed its settings; its stream begins anew"
+                );
+                self.end(End::Lost);
+                self.begin(name).await?;
+                for (kind, header) in self.headers.all() {
+                    self.forward(kind, time, &header).await?;
+                }
+            }
+        }
+        self.forward(kind, time, data).await
+    }
+
+    async fn forward(&self, kind: Kind, time: u32, data: &[u8]) -> Result<(), SessionError> {
         let Some(publishing) = &self.publishing else {
             return Ok(());
         };
@@ -436,12 +472,12 @@ fn protocol(error: impl std::fmt::Display) -> SessionError {
 const FLV_HEADER: &[u8] = &[b'F', b'L', b'V', 1, 5, 0, 0, 0, 9, 0, 0, 0, 0];
 
 /// One FLV tag and its length after it (Adobe FLV 10.1, E.4.1).
-fn flv_tag(kind: u8, time: u32, data: &[u8]) -> Bytes {
+fn flv_tag(kind: Kind, time: u32, data: &[u8]) -> Bytes {
     let len = u32::try_from(data.len()).unwrap_or(u32::MAX);
     let [_, len @ ..] = len.to_be_bytes();
     let [high, time @ ..] = time.to_be_bytes();
     let mut tag = Vec::with_capacity(data.len() + 15);
-    tag.push(kind);
+    tag.push(kind as u8);
     tag.extend_from_slice(&len);
     tag.extend_from_slice(&time);
     tag.extend_from_slice(&[high, 0, 0, 0]);

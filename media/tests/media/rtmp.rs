@@ -1,13 +1,17 @@
 //! The RTMP server against a real encoder, and against those who are none.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a server that does not start has failed its test"
-)]
+use std::{
+    collections::BTreeMap, io::Read as _, net::SocketAddr, ops::ControlFlow, process::Stdio,
+    time::Duration,
+};
 
-use std::{collections::BTreeMap, io::Read as _, net::SocketAddr, process::Stdio, time::Duration};
-
-use headwater_media::ingest::rtmp::{End, Publisher, Server};
+use headwater_media::{
+    Packaged, PackagerConfig, Resume,
+    ingest::{
+        rtmp::{End, Publisher, Server},
+        run_flv,
+    },
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -105,6 +109,69 @@ async fn a_killed_encoder_is_lost_rather_than_done() {
     encoder.kill().await.unwrap();
 
     assert_eq!(drain(publisher).await.2, End::Lost);
+}
+
+/// An FFmpeg transport stream may change its picture size between two frames; the encoder
+/// then sends new headers in the same session.
+#[tokio::test]
+async fn an_encoder_that_changes_its_picture_size_begins_a_new_stream() {
+    let dir = tempfile::tempdir().unwrap();
+    let clip = |name: &str, size: &str, offset: &str| {
+        let arguments = format!(
+            "-f lavfi -i testsrc2=size={size}:rate=25:duration=2 -c:v libx264 -preset ultrafast \
+             -g 25 -output_ts_offset {offset}"
+        );
+        std::fs::read(crate::common::make(dir.path(), name, &arguments)).unwrap()
+    };
+    let mut both = clip("small.ts", "160x90", "0");
+    both.extend(clip("large.ts", "320x180", "2"));
+    let path = dir.path().join("both.ts");
+    std::fs::write(&path, both).unwrap();
+    let mut server = server().await;
+    let _encoder = Command::new("ffmpeg")
+        .args(["-v", "error", "-re", "-i"])
+        .arg(&path)
+        .args(["-c", "copy", "-bsf:v", "extract_extradata", "-f", "flv"])
+        .arg(format!("rtmp://{}/live/key-one", server.local_addr()))
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+
+    let first = play(accept(&mut server).await).await;
+    let second = play(accept(&mut server).await).await;
+
+    assert_eq!(first, (vec![(160, 90)], End::Lost));
+    assert_eq!(second, (vec![(320, 180)], End::Unpublished));
+}
+
+/// Packages an encoder's stream; returns the picture sizes that it announced.
+async fn play(publisher: Publisher) -> (Vec<(u32, u32)>, End) {
+    let packaging = tokio::task::spawn_blocking(move || {
+        let mut sizes = Vec::new();
+        let mut sink = |item| {
+            if let Packaged::Init(init) = item {
+                let video = init.tracks.video.unwrap();
+                sizes.push((video.width, video.height));
+            }
+            ControlFlow::Continue(())
+        };
+        let (config, resume) = (PackagerConfig::default(), Resume::default());
+        let ended = run_flv(
+            publisher.reader,
+            config,
+            resume,
+            &mut crate::common::Still,
+            &mut sink,
+        );
+        ended.unwrap();
+        (sizes, publisher.ended)
+    });
+    let (sizes, ended) = timeout(Duration::from_secs(30), packaging)
+        .await
+        .unwrap()
+        .unwrap();
+    (sizes, ended.await.unwrap())
 }
 
 #[tokio::test]

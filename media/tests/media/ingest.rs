@@ -1,10 +1,10 @@
 //! Files and the test pattern, packaged for real and read back by FFmpeg's own tools.
 
-mod common;
-
 use std::ops::ControlFlow;
 
-use common::{AUDIO, Still, VIDEO, complaints, make, package, package_from, parts, times, write};
+use crate::common::{
+    AUDIO, Still, VIDEO, complaints, make, package, package_from, parts, times, write,
+};
 use headwater_media::{
     Packaged, PackagerConfig, Resume, TIMESCALE,
     ingest::{IngestError, TestSource, probe, run_test_source},

@@ -1,12 +1,8 @@
 //! The ladder on real media, read back by FFmpeg's own tools.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
-
-mod common;
-
 use std::collections::BTreeMap;
 
-use common::{AUDIO, VIDEO, complaints, make, package, parts, times, write};
+use crate::common::{AUDIO, VIDEO, complaints, make, package, parts, times, write};
 use headwater_media::{
     Packaged, PackagerConfig, TIMESCALE,
     transcode::{Output, RungPlan, Transcoder},
@@ -117,7 +113,7 @@ async fn a_new_init_restarts_the_ladder_under_its_number() {
     let video = VIDEO.replace("320x180", "640x360");
     let second = make(dir.path(), "b.mp4", &format!("{video} {x264}"));
     let (mut items, end) = package(&first).unwrap();
-    items.extend(common::package_from(&second, end).unwrap().0);
+    items.extend(crate::common::package_from(&second, end).unwrap().0);
 
     let (plan, made) = transcode(items.clone(), "144p").await;
 

@@ -1,10 +1,5 @@
 //! Media made by the `ffmpeg` command, and what `ffprobe` reads from ours.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test that cannot make its media has failed"
-)]
-
 use std::{
     ops::ControlFlow,
     path::{Path, PathBuf},
