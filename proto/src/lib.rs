@@ -5,11 +5,13 @@
 
 #![forbid(unsafe_code)]
 
+mod announced;
 mod codec;
 mod error;
 mod id;
 pub mod limits;
 mod message;
+mod part;
 mod rendition;
 mod sign;
 mod verify;

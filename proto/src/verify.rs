@@ -4,18 +4,7 @@
 //! neither forge it nor change it; what fails here can only have been sent by a neighbour
 //! that forges, or that did not check.
 
-use std::collections::{BTreeMap, VecDeque};
-
-use bytes::Bytes;
-
-use crate::{
-    Chunk, MediaInfo, Message, Part, PartHeader, RequestId, Signed, Slot, Statement, StreamId,
-    error::PayloadSize,
-    limits::{CHUNK_BYTES, MAX_PART_BYTES},
-};
-
-/// Headers of one link whose chunks may still come; the oldest is forgotten first.
-const HEADERS: usize = 128;
+use crate::{Chunk, Message, Part, Signed, Statement, announced::Announced};
 
 /// A message that passed its link's [`LinkVerifier`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +41,7 @@ pub enum Violation {
     /// A signature that is not the author's.
     #[error("bad signature")]
     BadSignature,
-    /// Two different headers for one part.
+    /// Two different headers for one part, both signed.
     #[error("two headers for one part")]
     Equivocation,
     /// A chunk whose header did not come before it.
@@ -67,10 +56,12 @@ pub enum Violation {
 }
 
 /// Checks signatures and hashes of what comes over one link, in order of arrival.
+///
+/// It remembers part headers until their chunks came, a bounded number for each
+/// subscription and bytes for the link; an honest neighbour never has so many under way.
 #[derive(Debug, Default)]
 pub struct LinkVerifier {
-    headers: BTreeMap<(RequestId, Slot), Signed<PartHeader>>,
-    order: VecDeque<(RequestId, Slot)>,
+    announced: Announced,
 }
 
 impl LinkVerifier {
@@ -108,30 +99,23 @@ impl LinkVerifier {
     }
 
     fn part(&mut self, part: &Part) -> Result<(), Violation> {
-        let key = (part.request, part.header.value().slot);
-        if let Some(known) = self.headers.get(&key) {
-            // The same header again (a repair) needs no second verification.
-            return if *known == part.header {
-                Ok(())
-            } else {
-                Err(Violation::Equivocation)
-            };
+        let Part { request, header } = part;
+        let known = self.announced.get(*request, header.value().slot);
+        // The same header again (a repair) needs no second verification.
+        if known != Some(header) {
+            signed(header)?;
+            if known.is_some_and(|known| known.bytes() != header.bytes()) {
+                return Err(Violation::Equivocation);
+            }
         }
-        signed(&part.header)?;
-        if self.order.len() == HEADERS
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.headers.remove(&oldest);
-        }
-        self.order.push_back(key);
-        self.headers.insert(key, part.header.clone());
+        self.announced.announce(*request, header);
         Ok(())
     }
 
-    fn chunk(&self, chunk: &Chunk) -> Result<(), Violation> {
+    fn chunk(&mut self, chunk: &Chunk) -> Result<(), Violation> {
         let header = self
-            .headers
-            .get(&(chunk.request, chunk.slot))
+            .announced
+            .get(chunk.request, chunk.slot)
             .ok_or(Violation::UnannouncedChunk)?
             .value();
         let index = usize::from(chunk.index);
@@ -140,48 +124,11 @@ impl LinkVerifier {
         if chunk.payload.len() != len || blake3::hash(&chunk.payload) != *hash {
             return Err(Violation::BadChunk);
         }
+        self.announced.arrived(chunk.request, chunk.slot, index);
         Ok(())
     }
 }
 
 fn signed<T: Statement>(statement: &Signed<T>) -> Result<(), Violation> {
     statement.verify().map_err(|_| Violation::BadSignature)
-}
-
-impl PartHeader {
-    /// Splits a payload into chunks, which share its memory, and makes their header.
-    ///
-    /// # Errors
-    /// When the payload is empty or larger than [`MAX_PART_BYTES`].
-    pub fn for_payload(
-        stream: StreamId,
-        slot: Slot,
-        media: Option<MediaInfo>,
-        payload: &Bytes,
-    ) -> Result<(Self, Vec<Bytes>), PayloadSize> {
-        let got = payload.len();
-        let size = match u32::try_from(got) {
-            Ok(size) if size > 0 && got <= MAX_PART_BYTES => size,
-            _ => return Err(PayloadSize { got }),
-        };
-        let chunks: Vec<_> = (0..got)
-            .step_by(CHUNK_BYTES)
-            .map(|at| payload.slice(at..got.min(at + CHUNK_BYTES)))
-            .collect();
-        let header = Self {
-            stream,
-            slot,
-            media,
-            size,
-            hashes: chunks.iter().map(|c| *blake3::hash(c).as_bytes()).collect(),
-        };
-        Ok((header, chunks))
-    }
-
-    /// Length of a chunk in bytes; the last may be shorter than [`CHUNK_BYTES`].
-    #[must_use]
-    pub fn chunk_len(&self, index: usize) -> usize {
-        let size = usize::try_from(self.size).unwrap_or(usize::MAX);
-        size.saturating_sub(index * CHUNK_BYTES).min(CHUNK_BYTES)
-    }
 }
