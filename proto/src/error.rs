@@ -45,7 +45,7 @@ pub enum DecodeError {
     /// A field that must be there is not, or the reverse.
     #[error("field {0} is missing or out of place")]
     Missing(&'static str),
-    /// A length, count or number beyond its bound.
+    /// A length, count or number beyond its bound, or a field that stands twice.
     #[error("field {0} is out of bounds")]
     OutOfBounds(&'static str),
     /// An id or text in it is malformed.
@@ -56,11 +56,22 @@ pub enum DecodeError {
     PayloadLength,
 }
 
+impl From<OutOfBounds> for DecodeError {
+    fn from(OutOfBounds(field): OutOfBounds) -> Self {
+        Self::OutOfBounds(field)
+    }
+}
+
 impl From<prost::DecodeError> for DecodeError {
     fn from(_: prost::DecodeError) -> Self {
         Self::Malformed
     }
 }
+
+/// A field whose value no peer would take, so that it is not sent either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("field {0} is out of bounds")]
+pub struct OutOfBounds(pub &'static str);
 
 /// Why a signature does not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -71,6 +82,24 @@ pub enum SignatureError {
     /// Another key signed, or other bytes.
     #[error("the signature is not the author's")]
     Mismatch,
+}
+
+/// Why addresses were not sealed or opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SealError {
+    /// The id of the stream's node, or the key in the box, is no point to agree on a
+    /// secret with.
+    #[error("no secret can be shared with that key")]
+    Key,
+    /// More than [`crate::limits::MAX_ADDRESSES`].
+    #[error("too many addresses")]
+    TooMany,
+    /// Sealed to another node, for another claim, or changed on the way.
+    #[error("the box does not open")]
+    Closed,
+    /// What was sealed are no addresses.
+    #[error(transparent)]
+    Address(#[from] IdError),
 }
 
 /// Why a part's payload cannot be sent.

@@ -350,16 +350,16 @@ pub struct RequestId(pub u64);
 /// One part of a stream: segment number and index within it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Position {
-    /// Segment number.
+    /// Segment number, at most [`crate::limits::MAX_SEGMENT`].
     pub segment: u64,
-    /// Index of the part in the segment.
+    /// Index of the part in the segment, below [`crate::limits::MAX_PARTS`].
     pub part: u32,
 }
 
 /// What a header and its chunks are: an init or a part.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Slot {
-    /// The initialisation segment with this index.
+    /// The initialisation segment with this index, at most [`crate::limits::MAX_INIT`].
     Init(u32),
     /// A part.
     Part(Position),

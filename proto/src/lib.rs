@@ -13,11 +13,12 @@ pub mod limits;
 mod message;
 mod part;
 mod rendition;
+mod seal;
 mod sign;
 mod verify;
 
 pub use codec::{ChunkHeader, Frame, Header, LengthPrefix, decode, decode_header, encode};
-pub use error::{DecodeError, IdError, PayloadSize, SignatureError};
+pub use error::{DecodeError, IdError, OutOfBounds, PayloadSize, SealError, SignatureError};
 pub use id::{
     BroadcastId, Distance, JobId, MAX_RENDITION_NAME_BYTES, ManifestId, MediaId, NODE_KEY_BYTES,
     NodeId, Position, RenditionName, RequestId, RoutingKey, Slot, StreamId,
@@ -30,5 +31,6 @@ pub use message::{
     TranscodeResult, TranscodeSub,
 };
 pub use rendition::{AddressText, Rendition, Roles};
+pub use seal::SealedAddresses;
 pub use sign::{SIGNATURE_BYTES, Signed, SigningKey, Statement};
 pub use verify::{Checked, LinkVerifier, Violation};

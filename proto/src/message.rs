@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::{
     AddressText, JobId, ManifestId, NodeId, Position, Rendition, RenditionName, RequestId, Roles,
-    Signed, Slot, StreamId,
+    SealedAddresses, Signed, Slot, StreamId,
 };
 
 /// One message. `SPEC.md` has the number of each on the wire.
@@ -222,7 +222,7 @@ pub struct MediaInfo {
     pub init: u32,
     /// Decode time of the first sample.
     pub start: u64,
-    /// Length up to the next part.
+    /// Length up to the next part; any.
     pub duration: u32,
     /// Wall clock of `start` at the ingest, ms since 1970.
     pub program_date_time_ms: u64,
@@ -241,7 +241,8 @@ pub struct Chunk {
     pub request: RequestId,
     /// Which part or init it belongs to.
     pub slot: Slot,
-    /// Which [`crate::limits::CHUNK_BYTES`] of the payload.
+    /// Which [`crate::limits::CHUNK_BYTES`] of the payload, below
+    /// [`crate::limits::MAX_CHUNKS`].
     pub index: u16,
     /// The bytes.
     pub payload: Bytes,
@@ -265,7 +266,7 @@ pub struct Gap {
     pub request: RequestId,
     /// First missing part.
     pub from: Position,
-    /// First part that comes again.
+    /// First part that comes again, after `from`.
     pub to: Position,
 }
 
@@ -331,7 +332,7 @@ pub struct NodeStatus {
     pub node: NodeId,
     /// Its clock when it answered, ms since 1970.
     pub time_ms: u64,
-    /// Program name and version.
+    /// Program name and version, as in [`Hello::agent`].
     pub agent: String,
     /// What it does for the network.
     pub roles: Roles,
@@ -387,8 +388,11 @@ pub struct TranscodeClaim {
     pub job: JobId,
     /// The transcoder's node.
     pub transcoder: NodeId,
-    /// Where the broadcaster may dial it, at most [`crate::limits::MAX_ADDRESSES`].
+    /// Where the broadcaster may dial it, at most [`crate::limits::MAX_ADDRESSES`]; empty
+    /// while they are sealed. The signature is over the open ones.
     pub addresses: Vec<AddressText>,
+    /// The addresses as only the broadcaster can read them: see [`TranscodeClaim::seal`].
+    pub sealed: Option<SealedAddresses>,
     /// Grows with every claim of this transcoder for this job.
     pub sequence: u64,
     /// The claim is void after this time, ms since 1970.
@@ -430,7 +434,7 @@ pub struct JobProbe {
     pub transcoder: NodeId,
     /// The source stream.
     pub stream: StreamId,
-    /// The renditions that are wanted.
+    /// The renditions that are wanted, at most [`crate::limits::MAX_RENDITIONS`].
     pub renditions: Vec<RenditionName>,
     /// How many more relays may pass it on.
     pub hops_left: u8,

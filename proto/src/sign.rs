@@ -8,10 +8,11 @@ use std::fmt;
 
 use bytes::Bytes;
 use ed25519_dalek::{Signature, Signer as _, VerifyingKey};
+use zeroize::Zeroizing;
 
 use crate::{
     NodeId,
-    error::{DecodeError, SignatureError},
+    error::{DecodeError, OutOfBounds, SignatureError},
 };
 
 /// Length of an Ed25519 signature in bytes.
@@ -24,6 +25,12 @@ pub trait Statement: Sized {
 
     /// Who has to have signed it.
     fn author(&self) -> NodeId;
+
+    /// Holds it against the bounds that its reader has.
+    ///
+    /// # Errors
+    /// Names the first field beyond its bound.
+    fn check(&self) -> Result<(), OutOfBounds>;
 
     /// The bytes to sign.
     fn encode(&self) -> Bytes;
@@ -46,7 +53,8 @@ pub struct Signed<T> {
 }
 
 impl<T: Statement> Signed<T> {
-    /// Signs a statement. The key must be its author's for it to verify.
+    /// Signs a statement. The key must be its author's for it to verify. One beyond its
+    /// bounds is refused by [`crate::encode`].
     #[must_use]
     pub fn sign(value: T, key: &SigningKey) -> Self {
         let bytes = value.encode();
@@ -127,6 +135,11 @@ impl SigningKey {
     #[must_use]
     pub fn to_bytes(&self) -> [u8; 32] {
         self.0.to_bytes()
+    }
+
+    /// The secret as X25519 takes it.
+    pub(crate) fn to_x25519(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(self.0.to_scalar_bytes())
     }
 
     /// The node whose key it is.

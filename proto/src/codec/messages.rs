@@ -4,19 +4,17 @@ use bytes::Bytes;
 
 use super::{
     values::{
-        addresses_in, addresses_out, array, bounded, byte, manifest_in, manifest_out, names_in,
-        node_in, node_out, position_in, position_out, present, printable, roles_in, roles_out,
-        slot_in, slot_out, stream_in, stream_out,
+        addresses_in, addresses_out, array, byte, manifest_in, manifest_out, names_in, node_in,
+        node_out, position_in, position_out, present, roles_in, roles_out, slot_in, slot_out,
+        stream_in, stream_out,
     },
     wire::{self, envelope::Body},
 };
 use crate::{
     Cancel, Finish, Gap, GetMasterPlaylist, Hello, JobId, JobProbe, JobProbeReply,
     MasterPlaylistData, Message, Nack, NoRoute, NoRouteReason, NodeAddresses, NodeStatusData,
-    NodeStatusReq, NotFound, Part, Ping, Redirect, RequestId, Signed, Statement, Sub, SubAck,
-    SubState, TranscodeClaim, TranscodeResponse, TranscodeSub,
-    error::DecodeError,
-    limits::{MAX_AGENT_BYTES, MAX_CHUNKS, MAX_HOPS, MAX_PATH, MAX_REDIRECT_NODES},
+    NodeStatusReq, NotFound, Part, Ping, Redirect, RequestId, SealedAddresses, Signed, Statement,
+    Sub, SubAck, SubState, TranscodeClaim, TranscodeResponse, TranscodeSub, error::DecodeError,
 };
 
 pub(super) fn out(message: &Message) -> Body {
@@ -149,6 +147,9 @@ fn transcode_sub_out(sub: &TranscodeSub) -> wire::TranscodeSub {
         addresses: addresses_out(&sub.claim.addresses),
         sequence: sub.claim.sequence,
         expires_ms: sub.claim.expires_ms,
+        sealed: (sub.claim.sealed.as_ref()).map_or_else(Bytes::new, |sealed| {
+            Bytes::copy_from_slice(sealed.as_bytes())
+        }),
     };
     wire::TranscodeSub {
         request: sub.request.0,
@@ -162,20 +163,17 @@ fn transcode_sub_out(sub: &TranscodeSub) -> wire::TranscodeSub {
 
 pub(super) fn read(body: Body) -> Result<Message, DecodeError> {
     Ok(match body {
-        Body::Hello(hello) => {
-            printable(&hello.agent, MAX_AGENT_BYTES, "agent")?;
-            Message::Hello(Hello {
-                roles: roles_in(hello.roles),
-                agent: hello.agent,
-            })
-        }
+        Body::Hello(hello) => Message::Hello(Hello {
+            roles: roles_in(hello.roles),
+            agent: hello.agent,
+        }),
         Body::Ping(ping) => Message::Ping(Ping { nonce: ping.nonce }),
         Body::Pong(ping) => Message::Pong(Ping { nonce: ping.nonce }),
         Body::Sub(sub) => Message::Sub(Sub {
             request: RequestId(sub.request),
             stream: stream_in(sub.stream)?,
             from: sub.from.map(position_in),
-            hops_left: hops(sub.hops_left)?,
+            hops_left: byte(sub.hops_left, "hops_left")?,
         }),
         Body::SubAck(ack) => Message::SubAck(sub_ack_in(ack)?),
         Body::NotFound(not_found) => Message::NotFound(NotFound {
@@ -208,7 +206,7 @@ pub(super) fn read(body: Body) -> Result<Message, DecodeError> {
         Body::GetMasterPlaylist(get) => Message::GetMasterPlaylist(GetMasterPlaylist {
             request: RequestId(get.request),
             manifest: manifest_in(get.manifest)?,
-            hops_left: hops(get.hops_left)?,
+            hops_left: byte(get.hops_left, "hops_left")?,
         }),
         Body::MasterPlaylistData(reply) => Message::MasterPlaylistData(MasterPlaylistData {
             request: RequestId(reply.request),
@@ -217,7 +215,7 @@ pub(super) fn read(body: Body) -> Result<Message, DecodeError> {
         Body::NodeStatusReq(req) => Message::NodeStatusReq(NodeStatusReq {
             request: RequestId(req.request),
             node: node_in(&req.node)?,
-            hops_left: hops(req.hops_left)?,
+            hops_left: byte(req.hops_left, "hops_left")?,
         }),
         Body::NodeStatusData(reply) => Message::NodeStatusData(NodeStatusData {
             request: RequestId(reply.request),
@@ -226,7 +224,7 @@ pub(super) fn read(body: Body) -> Result<Message, DecodeError> {
         Body::TranscodeSub(sub) => Message::TranscodeSub(transcode_sub_in(sub)?),
         Body::TranscodeResponse(request) => Message::TranscodeResponse(TranscodeResponse {
             request: RequestId(request.request),
-            hops_left: hops(request.hops_left)?,
+            hops_left: byte(request.hops_left, "hops_left")?,
             body: Signed::from_wire(request.body, &request.signature)?,
         }),
         Body::JobProbe(probe) => Message::JobProbe(JobProbe {
@@ -234,7 +232,7 @@ pub(super) fn read(body: Body) -> Result<Message, DecodeError> {
             transcoder: node_in(&probe.transcoder)?,
             stream: stream_in(probe.stream)?,
             renditions: names_in(&probe.renditions)?,
-            hops_left: hops(probe.hops_left)?,
+            hops_left: byte(probe.hops_left, "hops_left")?,
         }),
         Body::JobProbeReply(reply) => Message::JobProbeReply(JobProbeReply {
             request: RequestId(reply.request),
@@ -248,21 +246,11 @@ fn signed<T: Statement>(reply: wire::SignedReply) -> Result<Signed<T>, DecodeErr
     Signed::from_wire(reply.body, &reply.signature)
 }
 
-fn hops(value: u32) -> Result<u8, DecodeError> {
-    let hops = byte(value, "hops_left")?;
-    bounded(usize::from(hops), usize::from(MAX_HOPS), "hops_left")?;
-    Ok(hops)
-}
-
 pub(super) fn chunk_index(value: u32) -> Result<u16, DecodeError> {
-    match u16::try_from(value) {
-        Ok(index) if usize::from(index) < MAX_CHUNKS => Ok(index),
-        _ => Err(DecodeError::OutOfBounds("index")),
-    }
+    u16::try_from(value).map_err(|_| DecodeError::OutOfBounds("index"))
 }
 
 fn sub_ack_in(ack: wire::SubAck) -> Result<SubAck, DecodeError> {
-    bounded(ack.path.len(), MAX_PATH, "path")?;
     let state = match (ack.pending, ack.edge) {
         (true, None) => SubState::Pending,
         (true, Some(_)) => return Err(DecodeError::Missing("edge")),
@@ -282,12 +270,13 @@ const fn reason_in(reason: u32) -> Result<NoRouteReason, DecodeError> {
         2 => NoRouteReason::HopLimit,
         3 => NoRouteReason::Timeout,
         4 => NoRouteReason::Overloaded,
-        _ => return Err(DecodeError::OutOfBounds("reason")),
+        0 => return Err(DecodeError::Missing("reason")),
+        // A later version's; whatever it is, there is no way on.
+        _ => NoRouteReason::NoCloserPeer,
     })
 }
 
 fn redirect_in(redirect: &wire::Redirect) -> Result<Redirect, DecodeError> {
-    bounded(redirect.nodes.len(), MAX_REDIRECT_NODES, "nodes")?;
     let nodes: Result<_, _> = redirect
         .nodes
         .iter()
@@ -305,7 +294,6 @@ fn redirect_in(redirect: &wire::Redirect) -> Result<Redirect, DecodeError> {
 }
 
 fn nack_in(nack: wire::Nack) -> Result<Nack, DecodeError> {
-    bounded(nack.chunks.len(), MAX_CHUNKS, "chunks")?;
     let chunks: Result<_, _> = nack.chunks.into_iter().map(chunk_index).collect();
     Ok(Nack {
         request: RequestId(nack.request),
@@ -316,16 +304,20 @@ fn nack_in(nack: wire::Nack) -> Result<Nack, DecodeError> {
 
 fn transcode_sub_in(sub: wire::TranscodeSub) -> Result<TranscodeSub, DecodeError> {
     let claim = present(sub.claim, "claim")?;
+    let sealed = (!claim.sealed.is_empty())
+        .then(|| array(&claim.sealed, "sealed").map(SealedAddresses::from_bytes))
+        .transpose()?;
     Ok(TranscodeSub {
         request: RequestId(sub.request),
         branch: sub.branch,
         from: sub.from.map(position_in),
-        hops_left: hops(sub.hops_left)?,
+        hops_left: byte(sub.hops_left, "hops_left")?,
         claim: TranscodeClaim {
             stream: stream_in(claim.stream)?,
             job: JobId(claim.job),
             transcoder: node_in(&claim.transcoder)?,
             addresses: addresses_in(&claim.addresses)?,
+            sealed,
             sequence: claim.sequence,
             expires_ms: claim.expires_ms,
         },

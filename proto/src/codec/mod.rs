@@ -3,22 +3,28 @@
 //! The header is a protobuf `Envelope`; only a chunk has a payload, which stays outside
 //! the protobuf so that it is never copied.
 
+mod bounds;
 mod messages;
+mod scan;
 mod statements;
 mod values;
 mod wire;
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 
+use self::{scan::Seen, wire::envelope::Body};
 use crate::{
     Chunk, Message, RequestId, Slot,
-    error::DecodeError,
+    error::{DecodeError, OutOfBounds},
     limits::{CHUNK_BYTES, MAX_HEADER_BYTES},
 };
 
 /// Longest length prefix: 64 KiB needs three bytes of seven bits.
 const MAX_PREFIX_BYTES: usize = 3;
+/// What a signed body may keep of the header around it: a signature, a request id, a hop
+/// limit, tags and lengths, with some to spare.
+const SLICE_OVERHEAD: usize = 128;
 
 /// One encoded message, ready to write: head, then payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,30 +50,40 @@ impl Frame {
 }
 
 /// Encodes a message.
-#[must_use]
-pub fn encode(message: &Message) -> Frame {
+///
+/// # Errors
+/// When a field is beyond the bound that its reader has: nothing is sent then, since a
+/// neighbour ends the link of who sends such a thing. It is a fault of the caller.
+pub fn encode(message: &Message) -> Result<Frame, OutOfBounds> {
+    bounds::message(message)?;
     let envelope = wire::Envelope {
         body: Some(messages::out(message)),
     };
     let len = envelope.encoded_len();
+    if len > MAX_HEADER_BYTES {
+        return Err(OutOfBounds("header"));
+    }
     let mut head = BytesMut::with_capacity(MAX_PREFIX_BYTES + len);
     prost::encoding::encode_varint(len as u64, &mut head);
-    head.put_slice(&envelope.encode_to_vec());
+    envelope
+        .encode(&mut head)
+        .expect("a buffer that grows has room");
     let payload = if let Message::Chunk(chunk) = message {
         Some(chunk.payload.clone())
     } else {
         None
     };
-    Frame {
+    Ok(Frame {
         head: head.freeze(),
         payload,
-    }
+    })
 }
 
 /// Reads the length prefix one byte at a time.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LengthPrefix {
     value: usize,
+    /// How many came; [`MAX_PREFIX_BYTES`] when none may follow.
     bytes: usize,
 }
 
@@ -76,19 +92,20 @@ impl LengthPrefix {
     /// [`MAX_HEADER_BYTES`].
     ///
     /// # Errors
-    /// When the length is zero, too large, or not in its shortest form.
+    /// When the length is zero, too large, or not in its shortest form, and for every
+    /// byte after its end or an error.
     pub fn push(&mut self, byte: u8) -> Result<Option<usize>, DecodeError> {
+        if self.bytes >= MAX_PREFIX_BYTES {
+            return Err(DecodeError::FrameLength);
+        }
         self.value |= usize::from(byte & 0x7f) << (7 * self.bytes);
         self.bytes += 1;
         if byte & 0x80 != 0 {
             let room = self.bytes < MAX_PREFIX_BYTES;
-            return if room {
-                Ok(None)
-            } else {
-                Err(DecodeError::FrameLength)
-            };
+            return room.then_some(None).ok_or(DecodeError::FrameLength);
         }
         let padded = byte == 0 && self.bytes > 1;
+        self.bytes = MAX_PREFIX_BYTES;
         if padded || self.value == 0 || self.value > MAX_HEADER_BYTES {
             return Err(DecodeError::FrameLength);
         }
@@ -103,6 +120,8 @@ pub enum Header {
     Message(Box<Message>),
     /// A chunk whose payload follows.
     Chunk(ChunkHeader),
+    /// Of a kind that a later version has, and complete: to be skipped.
+    Unknown,
 }
 
 /// The part of a [`Chunk`] that comes before its payload.
@@ -138,20 +157,60 @@ impl ChunkHeader {
     }
 }
 
-/// Decodes a header of [`LengthPrefix`] bytes. Signed bodies are slices of it.
+/// Decodes a header of [`LengthPrefix`] bytes. A signed body is a slice of it, unless it
+/// would keep much more memory than it needs.
 ///
 /// # Errors
-/// When it is no known message or breaks a bound.
+/// When it is no message or breaks a bound.
 pub fn decode_header(header: Bytes) -> Result<Header, DecodeError> {
     if header.len() > MAX_HEADER_BYTES {
         return Err(DecodeError::FrameLength);
     }
+    if scan::scan(&header, &scan::ENVELOPE)? == Seen::Unknown {
+        return Ok(Header::Unknown);
+    }
+    let whole = header.len();
     let envelope = wire::Envelope::decode(header)?;
-    let body = envelope.body.ok_or(DecodeError::UnknownMessage)?;
-    if let wire::envelope::Body::Chunk(chunk) = body {
+    let body = envelope.body.ok_or(DecodeError::Malformed)?;
+    if let Body::Chunk(chunk) = body {
         return chunk_in(chunk).map(Header::Chunk);
     }
-    Ok(Header::Message(Box::new(messages::read(body)?)))
+    let message = messages::read(own_memory(body, whole))?;
+    bounds::message(&message)?;
+    Ok(Header::Message(Box::new(message)))
+}
+
+/// Copies a signed body out of a header that is much larger, whose memory it would keep
+/// for as long as itself.
+fn own_memory(mut body: Body, header_bytes: usize) -> Body {
+    let signed = match &mut body {
+        Body::Finish(reply)
+        | Body::Part(reply)
+        | Body::MasterPlaylistData(reply)
+        | Body::NodeStatusData(reply) => &mut reply.body,
+        Body::TranscodeResponse(request) => &mut request.body,
+        Body::Hello(_)
+        | Body::Ping(_)
+        | Body::Pong(_)
+        | Body::Sub(_)
+        | Body::SubAck(_)
+        | Body::NotFound(_)
+        | Body::NoRoute(_)
+        | Body::Redirect(_)
+        | Body::Cancel(_)
+        | Body::Chunk(_)
+        | Body::Nack(_)
+        | Body::Gap(_)
+        | Body::GetMasterPlaylist(_)
+        | Body::NodeStatusReq(_)
+        | Body::TranscodeSub(_)
+        | Body::JobProbe(_)
+        | Body::JobProbeReply(_) => return body,
+    };
+    if header_bytes - signed.len() > SLICE_OVERHEAD {
+        *signed = Bytes::copy_from_slice(signed);
+    }
+    body
 }
 
 fn chunk_in(chunk: wire::Chunk) -> Result<ChunkHeader, DecodeError> {
@@ -159,10 +218,13 @@ fn chunk_in(chunk: wire::Chunk) -> Result<ChunkHeader, DecodeError> {
     if payload_len == 0 || payload_len > CHUNK_BYTES {
         return Err(DecodeError::OutOfBounds("payload_bytes"));
     }
+    let slot = values::slot_in(chunk.slot)?;
+    let index = messages::chunk_index(chunk.index)?;
+    bounds::chunk_place(slot, index)?;
     Ok(ChunkHeader {
         request: RequestId(chunk.request),
-        slot: values::slot_in(chunk.slot)?,
-        index: messages::chunk_index(chunk.index)?,
+        slot,
+        index,
         payload_len,
     })
 }
@@ -171,7 +233,7 @@ fn chunk_in(chunk: wire::Chunk) -> Result<ChunkHeader, DecodeError> {
 /// have no streams.
 ///
 /// # Errors
-/// When the bytes are no frame, or are longer or shorter than one.
+/// When the bytes are no frame of a known message, or are longer or shorter than one.
 pub fn decode(mut frame: Bytes) -> Result<Message, DecodeError> {
     let mut prefix = LengthPrefix::default();
     let len = loop {
@@ -189,6 +251,7 @@ pub fn decode(mut frame: Bytes) -> Result<Message, DecodeError> {
     match decode_header(frame.split_to(len))? {
         Header::Chunk(chunk) => chunk.finish(frame),
         Header::Message(message) if frame.is_empty() => Ok(*message),
-        Header::Message(_) => Err(DecodeError::PayloadLength),
+        Header::Unknown if frame.is_empty() => Err(DecodeError::UnknownMessage),
+        Header::Message(_) | Header::Unknown => Err(DecodeError::PayloadLength),
     }
 }

@@ -4,30 +4,43 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::{
+    bounds,
+    scan::{self, Shape},
     values::{
-        array, bounded, byte, manifest_in, manifest_out, node_in, node_out, position_in,
-        position_out, present, printable, renditions_in, renditions_out, roles_in, roles_out,
-        slot_in, slot_out, stream_in, stream_out,
+        array, byte, manifest_in, manifest_out, node_in, node_out, position_in, position_out,
+        renditions_in, renditions_out, roles_in, roles_out, slot_in, slot_out, stream_in,
+        stream_out,
     },
     wire,
 };
 use crate::{
-    JobId, MasterPlaylist, MediaInfo, NodeId, NodeStatus, PartHeader, Slot, Statement, StreamEnd,
+    JobId, MasterPlaylist, MediaInfo, NodeId, NodeStatus, PartHeader, Statement, StreamEnd,
     StreamStatus, TranscodeResult,
-    error::DecodeError,
-    limits::{
-        CHUNK_BYTES, MAX_AGENT_BYTES, MAX_PART_BYTES, MAX_SEGMENT, MAX_START, MAX_STATUS_STREAMS,
-        MAX_UNIX_MS,
-    },
+    error::{DecodeError, OutOfBounds},
 };
 
 const HASH_BYTES: usize = 32;
+
+/// Builds a wire type from bytes that have its shape.
+fn read<T: prost::Message + Default>(bytes: Bytes, shape: &Shape) -> Result<T, DecodeError> {
+    scan::scan(&bytes, shape)?;
+    Ok(T::decode(bytes)?)
+}
+
+fn checked<T: Statement>(statement: T) -> Result<T, DecodeError> {
+    statement.check()?;
+    Ok(statement)
+}
 
 impl Statement for PartHeader {
     const CONTEXT: &'static str = "headwater 2026 v1 part header";
 
     fn author(&self) -> NodeId {
         self.stream.node
+    }
+
+    fn check(&self) -> Result<(), OutOfBounds> {
+        bounds::part_header(self)
     }
 
     fn encode(&self) -> Bytes {
@@ -51,49 +64,20 @@ impl Statement for PartHeader {
     }
 
     fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
-        let header = wire::PartHeader::decode(bytes)?;
-        let slot = slot_in(header.slot)?;
-        let media = match (slot, header.media) {
-            (Slot::Init(_), None) => None,
-            (Slot::Part(_), Some(media)) => Some(media_in(media)),
-            (Slot::Init(_), Some(_)) | (Slot::Part(_), None) => {
-                return Err(DecodeError::Missing("media"));
-            }
-        };
-        check_times(slot, media.as_ref())?;
-        let size = usize::try_from(header.size).unwrap_or(usize::MAX);
-        if size == 0 || size > MAX_PART_BYTES {
-            return Err(DecodeError::OutOfBounds("size"));
-        }
-        if header.hashes.len() != size.div_ceil(CHUNK_BYTES) * HASH_BYTES {
-            return Err(DecodeError::OutOfBounds("hashes"));
-        }
+        let header = read::<wire::PartHeader>(bytes, &scan::PART_HEADER)?;
         let hashes: Result<_, _> = header
             .hashes
-            .chunks_exact(HASH_BYTES)
+            .chunks(HASH_BYTES)
             .map(|hash| array(hash, "hashes"))
             .collect();
-        Ok(Self {
+        checked(Self {
             stream: stream_in(header.stream)?,
-            slot,
-            media,
+            slot: slot_in(header.slot)?,
+            media: header.media.map(media_in),
             size: header.size,
             hashes: hashes?,
         })
     }
-}
-
-/// Keeps numbers where sums and products of them fit.
-fn check_times(slot: Slot, media: Option<&MediaInfo>) -> Result<(), DecodeError> {
-    if matches!(slot, Slot::Part(position) if position.segment > MAX_SEGMENT) {
-        return Err(DecodeError::OutOfBounds("segment"));
-    }
-    let late =
-        |media: &MediaInfo| media.start > MAX_START || media.program_date_time_ms > MAX_UNIX_MS;
-    if media.is_some_and(late) {
-        return Err(DecodeError::OutOfBounds("start"));
-    }
-    Ok(())
 }
 
 const fn media_in(media: wire::MediaInfo) -> MediaInfo {
@@ -115,6 +99,10 @@ impl Statement for StreamEnd {
         self.stream.node
     }
 
+    fn check(&self) -> Result<(), OutOfBounds> {
+        bounds::stream_end(self)
+    }
+
     fn encode(&self) -> Bytes {
         let end = wire::StreamEnd {
             stream: Some(stream_out(&self.stream)),
@@ -124,8 +112,8 @@ impl Statement for StreamEnd {
     }
 
     fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
-        let end = wire::StreamEnd::decode(bytes)?;
-        Ok(Self {
+        let end = read::<wire::StreamEnd>(bytes, &scan::STREAM_END)?;
+        checked(Self {
             stream: stream_in(end.stream)?,
             last: end.last.map(position_in),
         })
@@ -139,6 +127,10 @@ impl Statement for MasterPlaylist {
         self.manifest.node
     }
 
+    fn check(&self) -> Result<(), OutOfBounds> {
+        bounds::master_playlist(self)
+    }
+
     fn encode(&self) -> Bytes {
         let master = wire::MasterPlaylist {
             manifest: Some(manifest_out(&self.manifest)),
@@ -150,8 +142,8 @@ impl Statement for MasterPlaylist {
     }
 
     fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
-        let master = wire::MasterPlaylist::decode(bytes)?;
-        Ok(Self {
+        let master = read::<wire::MasterPlaylist>(bytes, &scan::MASTER_PLAYLIST)?;
+        checked(Self {
             manifest: manifest_in(master.manifest)?,
             version: master.version,
             ended: master.ended,
@@ -165,6 +157,10 @@ impl Statement for NodeStatus {
 
     fn author(&self) -> NodeId {
         self.node
+    }
+
+    fn check(&self) -> Result<(), OutOfBounds> {
+        bounds::node_status(self)
     }
 
     fn encode(&self) -> Bytes {
@@ -188,11 +184,9 @@ impl Statement for NodeStatus {
     }
 
     fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
-        let status = wire::NodeStatus::decode(bytes)?;
-        printable(&status.agent, MAX_AGENT_BYTES, "agent")?;
-        bounded(status.streams.len(), MAX_STATUS_STREAMS, "streams")?;
+        let status = read::<wire::NodeStatus>(bytes, &scan::NODE_STATUS)?;
         let streams: Result<_, _> = status.streams.into_iter().map(stream_status_in).collect();
-        Ok(Self {
+        checked(Self {
             node: node_in(&status.node)?,
             time_ms: status.time_ms,
             agent: status.agent,
@@ -222,6 +216,10 @@ impl Statement for TranscodeResult {
         self.transcoder
     }
 
+    fn check(&self) -> Result<(), OutOfBounds> {
+        bounds::transcode_result(self)
+    }
+
     fn encode(&self) -> Bytes {
         let result = wire::TranscodeResult {
             stream: Some(stream_out(&self.stream)),
@@ -234,9 +232,9 @@ impl Statement for TranscodeResult {
     }
 
     fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
-        let result = wire::TranscodeResult::decode(bytes)?;
-        Ok(Self {
-            stream: stream_in(Some(present(result.stream, "stream")?))?,
+        let result = read::<wire::TranscodeResult>(bytes, &scan::TRANSCODE_RESULT)?;
+        checked(Self {
+            stream: stream_in(result.stream)?,
             job: JobId(result.job),
             transcoder: node_in(&result.transcoder)?,
             sequence: result.sequence,

@@ -1,13 +1,13 @@
-//! One message of each kind, from small numbers.
+//! One message of each kind, from small numbers, and what stands on the wire of one.
 
 use bytes::Bytes;
 use headwater_proto::*;
 
-pub(crate) fn key() -> SigningKey {
+pub(super) fn key() -> SigningKey {
     SigningKey::from_bytes(&[7; 32])
 }
 
-pub(crate) fn stream() -> StreamId {
+pub(super) fn stream() -> StreamId {
     ManifestId {
         node: key().node_id(),
         broadcast: BroadcastId::from_bytes([3; 16]),
@@ -40,7 +40,7 @@ fn position(segment: u64, part: u32) -> Position {
     Position { segment, part }
 }
 
-pub(crate) fn part(payload: &Bytes) -> (Signed<PartHeader>, Vec<Bytes>) {
+pub(super) fn part(payload: &Bytes) -> (Signed<PartHeader>, Vec<Bytes>) {
     let media = MediaInfo {
         init: 1,
         start: 900_000,
@@ -56,7 +56,7 @@ pub(crate) fn part(payload: &Bytes) -> (Signed<PartHeader>, Vec<Bytes>) {
 }
 
 /// Every kind of message, named.
-pub(crate) fn all() -> Vec<(&'static str, Message)> {
+pub(super) fn all() -> Vec<(&'static str, Message)> {
     let request = RequestId(300);
     let key = key();
     let node = key.node_id();
@@ -102,13 +102,25 @@ pub(crate) fn all() -> Vec<(&'static str, Message)> {
         sequence: 2,
         renditions: vec![rendition()],
     };
-    let claim = TranscodeClaim {
+    let open = TranscodeClaim {
         stream: stream(),
         job: JobId(4),
         transcoder: node,
         addresses: vec![address.clone()],
+        sealed: None,
         sequence: 2,
         expires_ms: 1_800_000_060_000,
+    };
+    let sealed = open.clone().seal([5; 32]).unwrap();
+    let transcode_sub = |claim| {
+        Message::TranscodeSub(TranscodeSub {
+            request,
+            branch: true,
+            from: None,
+            hops_left: 16,
+            claim,
+            signature: [8; 65],
+        })
     };
     let slot = Slot::Part(position(5, 0));
     vec![
@@ -237,17 +249,8 @@ pub(crate) fn all() -> Vec<(&'static str, Message)> {
                 body: Signed::sign(status, &key),
             }),
         ),
-        (
-            "transcode_sub",
-            Message::TranscodeSub(TranscodeSub {
-                request,
-                branch: true,
-                from: None,
-                hops_left: 16,
-                claim,
-                signature: [8; 65],
-            }),
-        ),
+        ("transcode_sub", transcode_sub(open)),
+        ("transcode_sub_sealed", transcode_sub(sealed)),
         (
             "transcode_response",
             Message::TranscodeResponse(TranscodeResponse {
@@ -277,39 +280,47 @@ pub(crate) fn all() -> Vec<(&'static str, Message)> {
     ]
 }
 
-/// The number of kinds in the schema; a new kind breaks [`kind`] first.
-pub(crate) const KINDS: usize = 22;
-
-pub(crate) fn kind(message: &Message) -> usize {
-    match message {
-        Message::Hello(_) => 1,
-        Message::Ping(_) => 2,
-        Message::Pong(_) => 3,
-        Message::Sub(_) => 4,
-        Message::SubAck(_) => 5,
-        Message::NotFound(_) => 6,
-        Message::NoRoute(_) => 7,
-        Message::Redirect(_) => 8,
-        Message::Cancel(_) => 9,
-        Message::Finish(_) => 10,
-        Message::Part(_) => 11,
-        Message::Chunk(_) => 12,
-        Message::Nack(_) => 13,
-        Message::Gap(_) => 14,
-        Message::GetMasterPlaylist(_) => 15,
-        Message::MasterPlaylistData(_) => 16,
-        Message::NodeStatusReq(_) => 17,
-        Message::NodeStatusData(_) => 18,
-        Message::TranscodeSub(_) => 19,
-        Message::TranscodeResponse(_) => 20,
-        Message::JobProbe(_) => 21,
-        Message::JobProbeReply(_) => 22,
-    }
-}
-
-pub(crate) fn bytes(message: &Message) -> Bytes {
-    let frame = encode(message);
+pub(super) fn bytes(message: &Message) -> Bytes {
+    let frame = encode(message).unwrap();
     let mut bytes = frame.head.to_vec();
     bytes.extend_from_slice(&frame.payload.unwrap_or_default());
     bytes.into()
+}
+
+/// The header of a message, without its length.
+pub(super) fn header(message: &Message) -> Bytes {
+    let mut head = encode(message).unwrap().head;
+    let mut prefix = LengthPrefix::default();
+    while prefix.push(head.split_to(1)[0]).unwrap().is_none() {}
+    head
+}
+
+/// The number of a message's kind, as it stands on the wire.
+pub(super) fn kind(message: &Message) -> u64 {
+    let header = header(message);
+    let (low, high) = (u64::from(header[0]), u64::from(header[1]));
+    let tag = if low < 0x80 {
+        low
+    } else {
+        low & 0x7f | high << 7
+    };
+    assert!(low < 0x80 || high < 0x80, "numbers up to 2047 are enough");
+    tag >> 3
+}
+
+/// Name and number of every kind of message in the schema.
+pub(super) fn schema() -> Vec<(&'static str, u64)> {
+    let schema = include_str!("../../schema/headwater.proto");
+    let (_, body) = schema.split_once("oneof body {").unwrap();
+    let (body, _) = body.split_once('}').unwrap();
+    let field = |line: &'static str| {
+        let (field, number) = line.split_once('=').unwrap();
+        let name = field.split_whitespace().nth(1).unwrap();
+        (name, number.trim().parse().unwrap())
+    };
+    body.split(';')
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .map(field)
+        .collect()
 }
