@@ -171,3 +171,114 @@ fn cost(header: &Signed<PartHeader>) -> usize {
 
 // A chunk's index fits the bits of an entry.
 const _: () = assert!(MAX_CHUNKS.is_multiple_of(64));
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{BroadcastId, ManifestId, SigningKey, limits::CHUNK_BYTES};
+
+    fn header(init: u32, chunks: usize) -> Signed<PartHeader> {
+        let key = SigningKey::from_bytes(&[7; 32]);
+        let manifest = ManifestId {
+            node: key.node_id(),
+            broadcast: BroadcastId::from_bytes([3; 16]),
+        };
+        let header = PartHeader {
+            stream: manifest.source(),
+            slot: Slot::Init(init),
+            media: None,
+            size: u32::try_from(chunks * CHUNK_BYTES).unwrap(),
+            hashes: vec![[0; 32]; chunks],
+        };
+        Signed::sign(header, &key)
+    }
+
+    impl Announced {
+        /// Every list and sum says the same, and no bound is broken.
+        fn assert_sound(&self) {
+            let mut bytes = 0;
+            for subscription in self.subscriptions.values() {
+                let Subscription {
+                    headers,
+                    pending,
+                    done,
+                    bytes: own,
+                    touched,
+                } = subscription;
+                assert!(pending.len() <= PENDING && done.len() <= DONE);
+                assert!(*touched <= self.clock);
+                let mut listed: Vec<_> = pending.iter().chain(done).copied().collect();
+                listed.sort_unstable();
+                assert!(
+                    listed.iter().eq(headers.keys()),
+                    "each header is in one list"
+                );
+                assert_eq!(*own, headers.values().map(|e| cost(&e.header)).sum());
+                bytes += own;
+            }
+            assert_eq!(self.bytes, bytes);
+            assert!(bytes <= TOTAL_BYTES, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn what_is_stale_goes_before_what_is_large() {
+        let (smaller, large) = (header(1, MAX_CHUNKS - 8), header(2, MAX_CHUNKS));
+        let mut announced = Announced::default();
+        announced.announce(RequestId(0), &smaller);
+        let busy = 1..u64::try_from(TOTAL_BYTES / cost(&large)).unwrap();
+        for request in busy.clone() {
+            announced.announce(RequestId(request), &large);
+        }
+        for _ in 0..=STALE / (busy.end - 1) {
+            for request in busy.clone() {
+                announced.arrived(RequestId(request), large.value().slot, 0);
+            }
+        }
+        let kept = |announced: &Announced, request, header: &Signed<PartHeader>| {
+            let found = announced.get(RequestId(request), header.value().slot);
+            found.is_some()
+        };
+        assert!(kept(&announced, 0, &smaller), "there was room for all");
+
+        announced.announce(RequestId(1000), &large);
+        assert!(
+            !kept(&announced, 0, &smaller),
+            "nothing came on it for long"
+        );
+        assert!(
+            busy.clone()
+                .all(|request| kept(&announced, request, &large))
+        );
+        assert!(kept(&announced, 1000, &large));
+        announced.assert_sound();
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn whatever_comes_is_counted_and_bounded(
+            steps in prop::collection::vec((0..200_u64, 0..12_usize, 0..6_usize), 900..1500),
+        ) {
+            let sizes = [1, 2, MAX_CHUNKS, MAX_CHUNKS];
+            let made: Vec<_> = (0..12)
+                .map(|init| header(init, sizes[usize::try_from(init).unwrap() % 4]))
+                .collect();
+            let mut announced = Announced::default();
+            for (number, (request, init, what)) in steps.into_iter().enumerate() {
+                let (header, request) = (&made[init], RequestId(request));
+                match what {
+                    0..=2 => announced.announce(request, header),
+                    _ => announced.arrived(request, header.value().slot, what - 3),
+                }
+                if number % 50 == 0 {
+                    announced.assert_sound();
+                }
+            }
+            announced.assert_sound();
+        }
+    }
+}
