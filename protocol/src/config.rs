@@ -15,9 +15,18 @@ pub struct Config {
     pub max_streams: usize,
     /// Subscriptions that one neighbour may hold here. Default 128.
     pub max_subs_per_peer: usize,
-    /// Nodes that one stream goes to. Default 8 at a broadcaster, 32 elsewhere (see
-    /// [`Config::for_roles`]); at 0 nothing is served.
+    /// Nodes that one stream goes to. Default 32 at a relayer, 8 elsewhere (see
+    /// [`Config::for_roles`]); at 0 nothing is served. An eighth of it is kept for nodes
+    /// that lost their parent; the others are sent to the children when it is full.
     pub max_children: usize,
+    /// Transcoders with a claim that one stream goes to besides. Default 8.
+    pub max_feeds: usize,
+    /// Dials for nodes that are said to have a stream, under way. Default 16.
+    pub max_dials: usize,
+    /// The same within a minute. Default 120.
+    pub max_stream_dials_per_minute: usize,
+    /// Searches for somebody closer that the driver does at a time. Default 8.
+    pub max_lookups: usize,
     /// Routed requests under way. Default 1024.
     pub max_requests: usize,
     /// Routed requests under way for one neighbour. Default 64.
@@ -51,6 +60,42 @@ pub struct Config {
     /// How long a parent may say Pending before the stream is asked for elsewhere.
     /// Default 2.5 s.
     pub pending_patience: Duration,
+    /// While nothing has come to life, another neighbour is asked besides after this long
+    /// by a node that has lost its parent. Default 300 ms.
+    pub hedge_after: Duration,
+    /// The same for a node that has not had the stream before. Default 1.2 s.
+    pub join_patience: Duration,
+    /// Whether a second neighbour that has the stream is asked to stand by, so that a
+    /// lost parent is replaced at once. It costs one SubAck a second. Default true.
+    pub standby: bool,
+    /// First and longest pause between searches for a standby. Default 1 s, 30 s.
+    pub standby_retry: Backoff,
+    /// A standby that is silent for this long is given up. Default 3.5 s.
+    pub standby_silence: Duration,
+    /// First and longest pause without data after which a parent that says it is live is
+    /// doubted, and another is tried besides. Default 2 s, 30 s.
+    pub stall: Backoff,
+    /// How long two parents may feed a stream at the same time until one is left.
+    /// Default 2 s.
+    pub rival_window: Duration,
+    /// Chunks after which the broadcaster's own link and the relays are compared, if that
+    /// is earlier. Default 40.
+    pub rival_chunks: u32,
+    /// A direct link that was slower than the relays is tried again after this long.
+    /// Default 30 s.
+    pub direct_again: Duration,
+    /// First and longest pause between introductions of an only child to the parent of
+    /// a relay that nobody watches at. Default 5 s, 5 min.
+    pub introduce: Backoff,
+    /// First and longest pause between claims of a transcoder that is fed by relays.
+    /// Default 2 s, 60 s.
+    pub claim_refresh: Backoff,
+    /// How long a request waits for the driver to find somebody closer. Default 3 s.
+    pub lookup_patience: Duration,
+    /// A target that was looked up is not looked up again for this long. Default 5 s.
+    pub lookup_pause: Duration,
+    /// A stream that could not be had is refused at once for this long. Default 500 ms.
+    pub negative_cache: Duration,
     /// A child is told Pending when it has waited this long. Default 100 ms.
     pub pending_ack_after: Duration,
     /// First and longest pause between attempts of a subscriber. Default 250 ms, 2 s.
@@ -111,9 +156,19 @@ impl Config {
     pub fn for_roles(roles: Roles) -> Self {
         Self {
             roles,
-            max_children: if roles.broadcaster { 8 } else { 32 },
+            max_children: if roles.relayer && !roles.broadcaster {
+                32
+            } else {
+                8
+            },
             ..Self::default()
         }
+    }
+
+    /// Of [`Config::max_children`], those kept for nodes that play already.
+    #[must_use]
+    pub const fn reserved(&self) -> usize {
+        self.max_children / 8
     }
 }
 
@@ -124,7 +179,11 @@ impl Default for Config {
             max_peers: 256,
             max_streams: 256,
             max_subs_per_peer: 128,
-            max_children: 32,
+            max_children: 8,
+            max_feeds: 8,
+            max_dials: 16,
+            max_stream_dials_per_minute: 120,
+            max_lookups: 8,
             max_requests: 1024,
             max_requests_per_peer: 64,
             max_masters: 256,
@@ -139,6 +198,32 @@ impl Default for Config {
             lag_age: Duration::from_secs(4),
             parent_silence: Duration::from_millis(750),
             pending_patience: Duration::from_millis(2500),
+            hedge_after: Duration::from_millis(300),
+            join_patience: Duration::from_millis(1200),
+            standby: true,
+            standby_retry: Backoff {
+                first: Duration::from_secs(1),
+                cap: Duration::from_secs(30),
+            },
+            standby_silence: Duration::from_millis(3500),
+            stall: Backoff {
+                first: Duration::from_secs(2),
+                cap: Duration::from_secs(30),
+            },
+            rival_window: Duration::from_secs(2),
+            rival_chunks: 40,
+            direct_again: Duration::from_secs(30),
+            introduce: Backoff {
+                first: Duration::from_secs(5),
+                cap: Duration::from_secs(300),
+            },
+            claim_refresh: Backoff {
+                first: Duration::from_secs(2),
+                cap: Duration::from_secs(60),
+            },
+            lookup_patience: Duration::from_secs(3),
+            lookup_pause: Duration::from_secs(5),
+            negative_cache: Duration::from_millis(500),
             pending_ack_after: Duration::from_millis(100),
             retry: Backoff {
                 first: Duration::from_millis(250),

@@ -6,17 +6,21 @@ use std::{
 };
 
 use headwater_proto::{
-    JobId, ManifestId, Message, NoRoute, NoRouteReason, NodeId, NotFound, RequestId, RoutingKey,
-    StreamId,
+    JobId, ManifestId, Message, NoRoute, NoRouteReason, NodeAddresses, NodeId, NotFound, Redirect,
+    RequestId, RoutingKey, StreamId,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 use crate::{
     config::{Backoff, Config},
+    dials::Dials,
     input::{AskId, CommandId, DialId},
-    links::Links,
-    output::{CommandError, Delivery, Event, Output, Priority, Question, Reply},
+    links::{GRACE, Links},
+    lookups::Lookups,
+    output::{
+        CommandError, Delivery, Event, Failure, Output, Priority, Question, Reply, message_bytes,
+    },
     stats::Stats,
     time::Time,
     timers::Timers,
@@ -26,7 +30,9 @@ use crate::{
 #[derive(Debug)]
 pub(crate) enum Asked {
     /// A claim, to subscribe to a stream with.
-    Claim { stream: StreamId },
+    Claim { stream: StreamId, job: JobId },
+    /// Somebody closer to a node.
+    Lookup { target: NodeId },
     /// Whether the claim of a transcoder holds.
     CheckClaim { transcoder: NodeId, job: JobId },
     /// Whether a transcoder's result is taken.
@@ -69,6 +75,8 @@ pub(crate) struct Cx {
     pub(crate) job_results: Vec<(JobId, bool)>,
     /// Neighbours over the limit of violations.
     pub(crate) condemned: Vec<NodeId>,
+    pub(crate) dials: Dials,
+    pub(crate) lookups: Lookups,
     out: VecDeque<Output>,
     asks: BTreeMap<AskId, Asked>,
     rng: ChaCha8Rng,
@@ -90,6 +98,8 @@ impl Cx {
             ring_bytes: 0,
             job_results: Vec::new(),
             condemned: Vec::new(),
+            dials: Dials::default(),
+            lookups: Lookups::default(),
             out: VecDeque::new(),
             asks: BTreeMap::new(),
             rng: ChaCha8Rng::from_seed(seed),
@@ -156,6 +166,71 @@ impl Cx {
         self.send(to, message, Priority::Control);
     }
 
+    /// Answers a subscription that can't be served.
+    pub(crate) fn refuse(&mut self, to: NodeId, request: RequestId, failure: Failure) {
+        match failure {
+            Failure::NotFound => self.not_found(to, request),
+            Failure::NoRoute(reason) => self.no_route(to, request, reason),
+            Failure::ParentLost | Failure::NoPeers => {
+                self.no_route(to, request, NoRouteReason::NoCloserPeer);
+            }
+        }
+    }
+
+    /// Sends a subscriber to other nodes; a stranger that asks too often is told less.
+    pub(crate) fn redirect(&mut self, to: NodeId, request: RequestId, nodes: Vec<NodeAddresses>) {
+        let message = Message::Redirect(Redirect { request, nodes });
+        if !self.spend(to, &message) {
+            return self.no_route(to, request, NoRouteReason::Overloaded);
+        }
+        self.stats.redirects_out += 1;
+        self.send(to, message, Priority::Control);
+    }
+
+    /// What to say when there is nobody to ask.
+    pub(crate) fn nobody(&self) -> Failure {
+        if self.links.len() == 0 {
+            Failure::NoPeers
+        } else {
+            Failure::NoRoute(NoRouteReason::NoCloserPeer)
+        }
+    }
+
+    /// Charges a neighbour for a message that is sent for its sake; false when it has
+    /// no allowance left.
+    pub(crate) fn spend(&mut self, peer: NodeId, message: &Message) -> bool {
+        self.spend_bytes(peer, message_bytes(message))
+    }
+
+    /// As [`Self::spend`], in bytes.
+    pub(crate) fn spend_bytes(&mut self, peer: NodeId, bytes: usize) -> bool {
+        let Some(link) = self.links.get_mut(&peer) else {
+            return false;
+        };
+        let left = link.allowance.checked_sub(bytes);
+        if let Some(left) = left {
+            link.allowance = left;
+        }
+        left.is_some()
+    }
+
+    /// A neighbour has sent that many bytes.
+    pub(crate) fn earn(&mut self, peer: NodeId, message: &Message) {
+        if let Some(link) = self.links.get_mut(&peer)
+            && link.allowance < GRACE
+        {
+            let bytes = message_bytes(message);
+            link.allowance = link.allowance.saturating_add(bytes).min(GRACE);
+        }
+    }
+
+    /// What a neighbour asked for exists.
+    pub(crate) fn prove(&mut self, peer: NodeId) {
+        if let Some(link) = self.links.get_mut(&peer) {
+            link.allowance = GRACE;
+        }
+    }
+
     pub(crate) fn deliver(&mut self, stream: &StreamId, delivery: Delivery) {
         match delivery {
             Delivery::Part { .. } => self.stats.parts_delivered += 1,
@@ -191,7 +266,7 @@ impl Cx {
     /// Asks the driver for a claim; false when too many questions are open.
     pub(crate) fn ask_claim(&mut self, stream: &StreamId, job: JobId) -> bool {
         let stream = stream.clone();
-        self.ask(Question::Claim { job }, Asked::Claim { stream })
+        self.ask(Question::Claim { job }, Asked::Claim { stream, job })
     }
 
     /// For what a question was asked; `None` when it was answered already.
@@ -265,12 +340,6 @@ impl Retry {
             next: plan.first,
             plan,
         }
-    }
-
-    /// When to try again.
-    pub(crate) fn next(&self, cx: &mut Cx) -> Time {
-        let pause = cx.jitter(self.next);
-        cx.now + pause
     }
 
     /// When to try again; later each time.

@@ -131,6 +131,15 @@ impl Feeds {
         }
     }
 
+    /// The job was given to another: the transcoder is no longer fed for it.
+    pub(crate) fn revoke(&mut self, cx: &mut Cx, streams: &mut Streams, name: (NodeId, JobId)) {
+        let Some(grant) = self.grants.remove(&name) else {
+            return;
+        };
+        let other = self.job_of(name.0, &grant.stream);
+        streams.revoke(cx, &grant.stream, name, other);
+    }
+
     /// A stream of this node has ended: its claims are void.
     pub(crate) fn on_finished(&mut self, stream: &StreamId) {
         self.grants.retain(|_, grant| grant.stream != *stream);

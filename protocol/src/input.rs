@@ -48,6 +48,15 @@ pub enum Input {
         /// What was wrong.
         violation: Violation,
     },
+    /// Where others can dial a neighbour, as far as the driver knows by now; replaces what
+    /// it said before. Newcomers are sent to children with known addresses first.
+    Addresses {
+        /// The neighbour; its link is up.
+        peer: NodeId,
+        /// The best first; all but the first [`headwater_proto::limits::MAX_ADDRESSES`]
+        /// are ignored.
+        addresses: Vec<AddressText>,
+    },
     /// The link's writer has room for this many more bytes of parts and chunks.
     Writable {
         /// The neighbour.
@@ -167,6 +176,14 @@ pub enum Command {
         /// The job.
         job: JobId,
     },
+    /// Ends what this broadcaster feeds a transcoder for a job, because the job was given
+    /// to another or has ended. A later claim for it is checked anew.
+    RevokeClaim {
+        /// The transcoder.
+        transcoder: NodeId,
+        /// The job.
+        job: JobId,
+    },
     /// Tells the broadcaster of a job which renditions are made; repeated by the node
     /// until acknowledged, and replaced by a later one of the same job.
     Respond {
@@ -194,6 +211,8 @@ pub enum Answer {
     },
     /// This node's status.
     Status(Signed<NodeStatus>),
+    /// The search for somebody closer has ended; what it brought is told as links.
+    Lookup,
     /// Whether this node would take a job.
     Probe {
         /// It would.

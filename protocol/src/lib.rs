@@ -7,10 +7,12 @@
 
 mod config;
 mod cx;
+mod dials;
 mod feed;
 mod input;
 mod jobs;
 mod links;
+mod lookups;
 mod master;
 mod node;
 mod output;

@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use headwater_proto::{NodeId, RequestId, Roles, RoutingKey};
+use headwater_proto::{AddressText, NodeId, RequestId, Roles, RoutingKey};
 
 use crate::{streams::StreamKey, time::Time};
 
 /// Requests of ours that ended lately, for each link: their answers may still arrive.
 const CLOSED_KEPT: usize = 128;
+/// Bytes that a neighbour may make this node send before it has brought any; see
+/// [`LinkState::allowance`].
+pub(crate) const GRACE: usize = 4096;
 
 /// One link.
 #[derive(Debug)]
@@ -29,6 +32,17 @@ pub(crate) struct LinkState {
     /// Violations since `window`.
     pub(crate) violations: u32,
     pub(crate) window: Time,
+    /// Where others can dial the neighbour.
+    pub(crate) addresses: Vec<AddressText>,
+    /// Bytes that may be sent on account of the neighbour's requests as long as none of
+    /// its subscriptions is proven: to others, who did not ask for it, and to itself,
+    /// where it is more than a short answer. It begins with [`GRACE`], grows by what the
+    /// neighbour sends, and is full again when a stream that it asked for turns out to
+    /// exist. So a stranger never makes a node send more than it sends itself, beyond
+    /// the first few kilobytes.
+    pub(crate) allowance: usize,
+    /// Routed requests of the neighbour that wait here.
+    pub(crate) requests: usize,
     closed: VecDeque<RequestId>,
 }
 
@@ -64,6 +78,9 @@ impl Links {
             down: BTreeMap::new(),
             violations: 0,
             window: now,
+            addresses: Vec::new(),
+            allowance: GRACE,
+            requests: 0,
             closed: VecDeque::new(),
         };
         self.0.insert(peer, link);

@@ -11,13 +11,14 @@ use std::{
 };
 
 use headwater_proto::{
-    GetMasterPlaylist, ManifestId, MasterPlaylist, MasterPlaylistData, Message, NoRouteReason,
-    NodeId, RequestId, Signed,
+    BroadcastId, GetMasterPlaylist, ManifestId, MasterPlaylist, MasterPlaylistData, Message,
+    NoRouteReason, NodeId, RequestId, Signed,
     limits::{MASTER_LEASE_MS, MAX_HOPS},
 };
 
 use crate::{
     cx::{Cx, Retry},
+    lookups::Found,
     output::{CommandError, Failure, Output, Priority},
     routing::Asker,
     time::Time,
@@ -74,6 +75,8 @@ struct Master {
     retry: Retry,
     retry_at: Option<Time>,
     hops: u8,
+    /// Somebody closer was looked for in this search; until when it is waited for.
+    looked: Option<Time>,
     /// Last time anybody asked.
     used: Time,
 }
@@ -208,6 +211,7 @@ impl Masters {
         }
         master.tried.clear();
         master.failure = None;
+        master.looked = None;
         master.retry.reset();
         let version = data.body.value().version;
         match master.version() {
@@ -241,7 +245,8 @@ impl Masters {
     pub(crate) fn on_connected(&mut self, cx: &mut Cx, peer: NodeId) {
         let relayer = cx.links.get(&peer).is_some_and(|link| link.roles.relayer);
         let waits = |(manifest, master): &(&ManifestId, &Master)| {
-            master.retry_at.is_some() && (relayer || manifest.node == peer)
+            let waits = master.retry_at.is_some() || master.looked.is_some();
+            waits && (relayer || manifest.node == peer)
         };
         let waiting: Vec<_> = self.table.iter().filter(waits).map(|(id, _)| *id).collect();
         for manifest in waiting {
@@ -268,6 +273,26 @@ impl Masters {
         }
     }
 
+    /// The driver has looked for somebody closer.
+    pub(crate) fn on_lookup(&mut self, cx: &mut Cx, target: NodeId) {
+        let broadcasts = ManifestId {
+            node: target,
+            broadcast: BroadcastId::from_bytes([0; 16]),
+        };
+        let all = self.table.range_mut(broadcasts..);
+        let waiting: Vec<_> = all
+            .take_while(|(manifest, _)| manifest.node == target)
+            .filter_map(|(manifest, master)| {
+                let looked = master.looked.as_mut()?;
+                *looked = cx.now;
+                Some(*manifest)
+            })
+            .collect();
+        for manifest in waiting {
+            self.seek(cx, manifest);
+        }
+    }
+
     pub(crate) fn on_timer(&mut self, cx: &mut Cx, manifest: ManifestId) {
         let Some(master) = self.table.get_mut(&manifest) else {
             return;
@@ -289,7 +314,8 @@ impl Masters {
                 }
             }
         }
-        if master.retry_at.is_some_and(|at| at <= now) {
+        let waited = master.lease.is_none() && master.looked.is_some_and(|until| until <= now);
+        if waited || master.retry_at.is_some_and(|at| at <= now) {
             return self.seek(cx, manifest);
         }
         self.settle(cx, manifest);
@@ -326,6 +352,7 @@ impl Masters {
             retry: Retry::new(cx.config.retry),
             retry_at: None,
             hops: 0,
+            looked: None,
             used: cx.now,
         }))
     }
@@ -355,12 +382,17 @@ impl Masters {
                 master.tried.contains(peer) || master.followers.keys().any(|(f, _)| f == peer)
             });
             let Some(peer) = next.first().copied() else {
-                let nobody = if cx.links.len() == 0 {
-                    Failure::NoPeers
-                } else {
-                    Failure::NoRoute(NoRouteReason::NoCloserPeer)
-                };
-                let failure = master.failure.take().unwrap_or(nobody);
+                let until = *master.looked.get_or_insert_with(|| {
+                    let wait = match cx.look_up(manifest.node) {
+                        Found::Later => cx.config.lookup_patience,
+                        Found::Nothing => Duration::ZERO,
+                    };
+                    cx.now + wait
+                });
+                if until > cx.now {
+                    return self.settle(cx, manifest);
+                }
+                let failure = master.failure.take().unwrap_or(cx.nobody());
                 return self.fail(cx, manifest, failure);
             };
             let request = cx.request_id();
@@ -398,15 +430,10 @@ impl Masters {
         };
         master.tried.clear();
         master.failure = None;
+        master.looked = None;
         master.followers.retain(|(peer, request), follower| {
             if !follower.answered {
-                match failure {
-                    Failure::NotFound => cx.not_found(*peer, *request),
-                    Failure::NoRoute(reason) => cx.no_route(*peer, *request, reason),
-                    Failure::ParentLost | Failure::NoPeers => {
-                        cx.no_route(*peer, *request, NoRouteReason::NoCloserPeer);
-                    }
-                }
+                cx.refuse(*peer, *request, failure);
             }
             follower.answered
         });
@@ -485,7 +512,9 @@ impl Masters {
             .values()
             .map(|follower| follower.until)
             .min();
-        let next = [lease, expiry, master.retry_at].into_iter().flatten().min();
+        let looked = master.looked.filter(|_| master.lease.is_none());
+        let next = [lease, expiry, master.retry_at, looked];
+        let next = next.into_iter().flatten().min();
         cx.timers.set(Timer::Master(manifest), next);
     }
 }

@@ -2,14 +2,15 @@
 
 use headwater_proto::{
     JobProbe, ManifestId, Message, NoRouteReason, NodeId, NodeStatusReq, Ping, RequestId, Sub,
-    TranscodeResponse, Violation, limits::MAX_HOPS,
+    TranscodeResponse, Violation,
+    limits::{MAX_ADDRESSES, MAX_HOPS},
 };
 
 use crate::{
     config::Config,
     cx::{Asked, Cx, Requester},
     feed::Feeds,
-    input::{Answer, AskId, Command, CommandId, Input, Link},
+    input::{Answer, AskId, Command, CommandId, DialId, Input, Link},
     jobs::Jobs,
     master::Masters,
     output::{DisconnectReason, Failure, Output, Priority, Question, Reply},
@@ -69,16 +70,26 @@ impl Node {
             Input::Command { id, command } => self.on_command(id, command),
             Input::Connected { peer, link } => self.on_connected(peer, &link),
             Input::Disconnected { peer } => self.on_disconnected(peer),
-            Input::DialFailed { dial } => self.feeds.on_dialled(dial),
+            Input::DialFailed { dial } => self.on_dial_failed(dial),
             Input::Received { from, message } => {
                 if let Some(link) = self.cx.links.get_mut(&from) {
                     link.heard = self.cx.now;
                     self.cx.stats.messages_in += 1;
+                    self.cx.earn(from, &message);
                     self.on_message(from, message.into_inner());
                 }
             }
             Input::Violation { from, violation } => {
                 self.cx.violation(from, violation_name(violation));
+            }
+            Input::Addresses {
+                peer,
+                mut addresses,
+            } => {
+                addresses.truncate(MAX_ADDRESSES);
+                if let Some(link) = self.cx.links.get_mut(&peer) {
+                    link.addresses = addresses;
+                }
             }
             Input::Writable { peer, credit } => {
                 if let Some(link) = self.cx.links.get_mut(&peer) {
@@ -176,6 +187,10 @@ impl Node {
                 result
             }
             Command::StopJob { job } => self.jobs.stop(cx, &mut self.streams, job),
+            Command::RevokeClaim { transcoder, job } => {
+                self.feeds.revoke(cx, &mut self.streams, (transcoder, job));
+                Ok(())
+            }
             Command::Respond { body } => match self.jobs.respond(cx, body) {
                 Ok(body) => {
                     let to = Requester::Job(body.value().job);
@@ -200,7 +215,8 @@ impl Node {
         self.on_disconnected(peer);
         if self.cx.links.len() >= self.cx.config.max_peers {
             let reason = DisconnectReason::TooManyLinks;
-            return self.cx.emit(Output::Disconnect { peer, reason });
+            self.cx.emit(Output::Disconnect { peer, reason });
+            return self.wish_ends(peer);
         }
         let cx = &mut self.cx;
         cx.links.insert(peer, link.roles, link.credit, cx.now);
@@ -208,6 +224,21 @@ impl Node {
             .set(Timer::Link(peer), Some(cx.now + cx.config.ping_after));
         self.streams.on_connected(cx, peer);
         self.masters.on_connected(cx, peer);
+        self.requests.on_connected(cx, peer);
+        self.wish_ends(peer);
+    }
+
+    /// A node that streams wanted a link to is linked, or can't be.
+    fn wish_ends(&mut self, peer: NodeId) {
+        let streams = self.cx.dials.take(&peer);
+        self.streams.on_dialled(&mut self.cx, peer, streams);
+    }
+
+    fn on_dial_failed(&mut self, dial: DialId) {
+        self.feeds.on_dialled(dial);
+        if let Some(peer) = self.cx.dials.target(dial) {
+            self.wish_ends(peer);
+        }
     }
 
     fn on_disconnected(&mut self, peer: NodeId) {
@@ -267,10 +298,12 @@ impl Node {
             Message::NoRoute(answer) => {
                 self.on_refused(from, answer.request, Failure::NoRoute(answer.reason));
             }
-            // The other nodes are not dialled yet: an alternate is asked instead.
             Message::Redirect(answer) => {
-                let failure = Failure::NoRoute(NoRouteReason::Overloaded);
-                self.on_refused(from, answer.request, failure);
+                let request = answer.request;
+                if !self.streams.on_redirect(cx, from, answer) {
+                    let failure = Failure::NoRoute(NoRouteReason::Overloaded);
+                    self.on_refused(from, request, failure);
+                }
             }
             Message::Cancel(cancel) => self.streams.on_cancel(cx, from, &cancel),
             Message::Finish(finish) => self.streams.on_finish(cx, from, finish),
@@ -414,13 +447,19 @@ impl Node {
         };
         // An answer of another kind than the question counts as a refusal.
         match asked {
-            Asked::Claim { stream } => {
+            Asked::Lookup { target } => {
+                cx.looked_up(target);
+                self.streams.on_lookup(cx, target);
+                self.masters.on_lookup(cx, target);
+                self.requests.on_lookup(cx, target);
+            }
+            Asked::Claim { stream, job } => {
                 let claim = if let Answer::Claim(claim) = given {
                     claim
                 } else {
                     None
                 };
-                self.streams.on_claim(cx, &stream, claim);
+                self.streams.on_claim(cx, &stream, job, claim);
             }
             Asked::CheckClaim { transcoder, job } => {
                 let addresses = if let Answer::ClaimGranted { addresses } = given {

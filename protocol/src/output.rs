@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use headwater_proto::{
-    AddressText, JobId, ManifestId, MasterPlaylist, MediaInfo, Message, NoRouteReason, NodeId,
-    NodeStatus, Position, RenditionName, Signed, StreamId, TranscodeClaim, TranscodeResult,
+    AddressText, JobId, ManifestId, MasterPlaylist, MediaInfo, Message, NoRouteReason,
+    NodeAddresses, NodeId, NodeStatus, Position, RenditionName, Signed, StreamId, TranscodeClaim,
+    TranscodeResult,
 };
 
 use crate::input::{AskId, CommandId, DialId};
@@ -21,7 +22,8 @@ pub enum Output {
         priority: Priority,
     },
     /// Connect to a node; ends in [`crate::Input::Connected`] or
-    /// [`crate::Input::DialFailed`].
+    /// [`crate::Input::DialFailed`]. The addresses come from strangers: only those that
+    /// policy allows may be dialled. Without any, the driver looks the node up.
     Dial {
         /// Repeated in the outcome.
         dial: DialId,
@@ -88,6 +90,47 @@ pub fn message_cost(message: &Message) -> usize {
     } else {
         0
     }
+}
+
+/// Wire bytes of a Sub, about.
+pub(crate) const SUB_BYTES: usize = 96;
+/// Wire bytes that a search for somebody closer takes, about.
+pub(crate) const LOOKUP_BYTES: usize = 1024;
+/// Wire bytes of a request without a long body, about.
+const SHORT_BYTES: usize = 64;
+
+/// Wire bytes of a message, about: what a neighbour brings, or is sent for its sake.
+pub(crate) fn message_bytes(message: &Message) -> usize {
+    let short = |extra: usize| SHORT_BYTES.saturating_add(extra);
+    match message {
+        Message::Sub(_) | Message::GetMasterPlaylist(_) | Message::NodeStatusReq(_) => SUB_BYTES,
+        Message::Part(_) | Message::Chunk(_) => message_cost(message),
+        Message::TranscodeSub(sub) => {
+            let addresses = sub.claim.addresses.iter().map(|a| a.as_str().len());
+            short(200 + addresses.sum::<usize>())
+        }
+        Message::SubAck(ack) => 24 + 9 * ack.path.len(),
+        Message::Redirect(redirect) => redirect.nodes.iter().map(node_bytes).sum::<usize>() + 24,
+        Message::JobProbe(probe) => short(100 + 16 * probe.renditions.len()),
+        Message::TranscodeResponse(response) => short(response.body.bytes().len()),
+        Message::MasterPlaylistData(data) => short(data.body.bytes().len()),
+        Message::NodeStatusData(data) => short(data.body.bytes().len()),
+        Message::Finish(finish) => short(finish.body.bytes().len()),
+        Message::Nack(nack) => 24 + 3 * nack.chunks.len(),
+        Message::Hello(_) => SHORT_BYTES,
+        Message::Ping(_)
+        | Message::Pong(_)
+        | Message::NotFound(_)
+        | Message::NoRoute(_)
+        | Message::Cancel(_)
+        | Message::Gap(_)
+        | Message::JobProbeReply(_) => 24,
+    }
+}
+
+fn node_bytes(node: &NodeAddresses) -> usize {
+    let addresses = node.addresses.iter().map(|a| a.as_str().len() + 4);
+    44 + addresses.sum::<usize>()
 }
 
 /// Classes of traffic on one link, most urgent first.
@@ -174,6 +217,15 @@ pub enum Question {
     },
     /// This node's status; answered by [`crate::Answer::Status`].
     Status,
+    /// Nobody with a link is closer to this node: find somebody who is, by a walk through
+    /// the network's table, and connect to the node itself or to the closest that can be
+    /// reached. Answered by [`crate::Answer::Lookup`] when that has ended; the new links
+    /// are told as ever, before the answer. The core asks once for each target at a
+    /// time, and not again for [`crate::Config::lookup_pause`].
+    Lookup {
+        /// Who is to be reached.
+        target: NodeId,
+    },
     /// Would this node take the job? Answered by [`crate::Answer::Probe`].
     Probe {
         /// The source stream.

@@ -16,7 +16,8 @@ use headwater_proto::{
 
 use crate::{
     cx::{Cx, Requester},
-    output::{CommandError, Failure, Priority, Reply},
+    lookups::Found,
+    output::{CommandError, Failure, LOOKUP_BYTES, Priority, Reply, SUB_BYTES},
     routing::Asker,
     time::Time,
     timers::Timer,
@@ -107,6 +108,35 @@ struct Pending {
     /// When an alternate is asked besides.
     patience: Option<Time>,
     failure: Option<Failure>,
+    /// Somebody closer was looked for; until when it is waited for.
+    looked: Option<Time>,
+}
+
+impl Pending {
+    /// Whether another neighbour may be asked: for a stranger no more is sent than it
+    /// has sent itself.
+    fn may_go_on(&self, cx: &mut Cx) -> bool {
+        match self.requester {
+            Requester::Peer(peer, _) => cx.spend_bytes(peer, SUB_BYTES),
+            Requester::Command(_) | Requester::Job(_) => true,
+        }
+    }
+
+    /// Whether somebody closer is being looked for.
+    fn looks(&mut self, cx: &mut Cx) -> bool {
+        if let Some(until) = self.looked {
+            return until > cx.now;
+        }
+        let affordable = match self.requester {
+            Requester::Peer(peer, _) => cx.spend_bytes(peer, LOOKUP_BYTES),
+            Requester::Command(_) | Requester::Job(_) => true,
+        };
+        if !affordable || cx.look_up(self.what.target()) == Found::Nothing {
+            return false;
+        }
+        self.looked = Some(cx.now + cx.config.lookup_patience);
+        true
+    }
 }
 
 /// See the module.
@@ -126,8 +156,8 @@ impl Requests {
             if hops == 0 {
                 return refuse(cx, requester, NoRouteReason::HopLimit);
             }
-            let same = |p: &&Pending| matches!(p.requester, Requester::Peer(p, _) if p == peer);
-            if self.table.values().filter(same).count() >= cx.config.max_requests_per_peer {
+            let open = cx.links.get(&peer).map_or(0, |link| link.requests);
+            if open >= cx.config.max_requests_per_peer {
                 return refuse(cx, requester, NoRouteReason::Overloaded);
             }
             hops -= 1;
@@ -148,10 +178,40 @@ impl Requests {
             deadline: cx.now + wait,
             patience: None,
             failure: None,
+            looked: None,
         };
         let request = cx.request_id();
+        if let Requester::Peer(peer, _) = requester
+            && let Some(link) = cx.links.get_mut(&peer)
+        {
+            link.requests += 1;
+        }
         self.table.insert(request, pending);
         self.ask_next(cx, request);
+    }
+
+    /// A new neighbour may be the closer one that was looked for.
+    pub(crate) fn on_connected(&mut self, cx: &mut Cx, peer: NodeId) {
+        let relayer = cx.links.get(&peer).is_some_and(|link| link.roles.relayer);
+        let waits = |p: &Pending| {
+            p.looked.is_some() && p.open.is_empty() && (relayer || p.what.target() == peer)
+        };
+        let waiting = self.table.iter().filter(|(_, p)| waits(p));
+        for request in waiting.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.ask_next(cx, request);
+        }
+    }
+
+    /// The driver has looked for somebody closer.
+    pub(crate) fn on_lookup(&mut self, cx: &mut Cx, target: NodeId) {
+        let waits = |p: &Pending| p.looked.is_some() && p.what.target() == target;
+        let waiting = self.table.iter().filter(|(_, p)| waits(p));
+        for request in waiting.map(|(id, _)| *id).collect::<Vec<_>>() {
+            if let Some(pending) = self.table.get_mut(&request) {
+                pending.looked = Some(cx.now);
+            }
+            self.ask_next(cx, request);
+        }
     }
 
     pub(crate) fn contains(&self, request: RequestId) -> bool {
@@ -232,7 +292,8 @@ impl Requests {
         let next = cx.candidates(&pending.what.target(), asker, |peer| {
             pending.tried.contains(peer) || Some(*peer) == from
         });
-        match next.first().copied() {
+        let next = next.first().copied();
+        match next.filter(|_| pending.may_go_on(cx)) {
             Some(peer) => {
                 pending.tried.insert(peer);
                 pending.open.insert(peer);
@@ -242,13 +303,13 @@ impl Requests {
             }
             None => pending.patience = None,
         }
+        if pending.open.is_empty() && next.is_none() && pending.looks(cx) {
+            let until = pending.looked.unwrap_or(pending.deadline);
+            let due = until.min(pending.deadline);
+            return cx.timers.set(Timer::Request(request), Some(due));
+        }
         if pending.open.is_empty() {
-            let nobody = if cx.links.len() == 0 {
-                Failure::NoPeers
-            } else {
-                Failure::NoRoute(NoRouteReason::NoCloserPeer)
-            };
-            let failure = pending.failure.unwrap_or(nobody);
+            let failure = pending.failure.unwrap_or(cx.nobody());
             return self.end(cx, request, Outcome::Failed(failure));
         }
         let due = pending
@@ -262,6 +323,11 @@ impl Requests {
             return;
         };
         cx.timers.set(Timer::Request(request), None);
+        if let Requester::Peer(peer, _) = pending.requester
+            && let Some(link) = cx.links.get_mut(&peer)
+        {
+            link.requests = link.requests.saturating_sub(1);
+        }
         for peer in &pending.tried {
             if let Some(link) = cx.links.get_mut(peer) {
                 link.close(request);

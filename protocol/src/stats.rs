@@ -35,6 +35,16 @@ pub struct Stats {
     pub children_skipped: u64,
     /// Headers and chunks that were here already.
     pub duplicates: u64,
+    /// Payload bytes of chunks that were here already.
+    pub duplicate_bytes: u64,
+    /// Redirects sent, and followed.
+    pub redirects_out: u64,
+    /// See [`Stats::redirects_out`].
+    pub redirects_in: u64,
+    /// Parents left because this node is on their path.
+    pub cycles: u64,
+    /// Searches for somebody closer that the driver was asked for.
+    pub lookups: u64,
     /// Headers of parts older than what is kept.
     pub stale_parts: u64,
     /// Headers that contradict others of their stream.

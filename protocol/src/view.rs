@@ -36,6 +36,10 @@ pub struct StreamView {
     pub live: bool,
     /// To whom it goes.
     pub children: Vec<NodeId>,
+    /// Who would feed it if the parent failed.
+    pub standby: Option<NodeId>,
+    /// Nodes from the owner down to this one, this one included.
+    pub depth: usize,
     /// It is delivered to this machine.
     pub delivered: bool,
     /// It has ended.
@@ -60,9 +64,12 @@ impl Node {
     /// The streams this node owns, carries or looks for.
     pub fn streams(&self) -> impl Iterator<Item = StreamView> + '_ {
         self.streams.iter().map(|stream| {
-            let (owned, parent) = match &stream.source {
-                Source::Owned(_) => (true, None),
-                Source::Remote(up) => (false, up.main().map(|p| p.peer)),
+            let (owned, parent, standby) = match &stream.source {
+                Source::Owned(_) => (true, None, None),
+                Source::Remote(up) => {
+                    let standby = up.standby().map(|index| up.parents[index].peer);
+                    (false, up.main().map(|p| p.peer), standby)
+                }
             };
             StreamView {
                 stream: stream.id.clone(),
@@ -70,7 +77,14 @@ impl Node {
                 edge: stream.ring.edge(),
                 parent,
                 live: stream.is_live(),
-                children: stream.children.keys().map(|(peer, _)| *peer).collect(),
+                children: stream
+                    .children
+                    .values()
+                    .filter(|child| !child.is_standby())
+                    .map(|child| child.peer)
+                    .collect(),
+                standby,
+                depth: stream.path(&self.cx).len(),
                 delivered: stream.local.wanted(),
                 finished: stream.finished.is_some(),
                 ring_bytes: stream.ring.bytes(),

@@ -6,7 +6,10 @@ use headwater_proto::{
     Chunk, Gap, JobId, Message, NodeId, Part, Position, RequestId, Slot, limits::MAX_CHUNKS,
 };
 
-use super::ring::{Entry, Ring, Step, after};
+use super::{
+    ring::{Entry, Ring, Step, after},
+    upstream::STANDBY,
+};
 use crate::{
     config::Config,
     cx::Cx,
@@ -74,6 +77,10 @@ pub(crate) struct Child {
     /// The job it is fed for.
     pub(crate) feed: Option<(NodeId, JobId)>,
     pub(crate) finish_sent: bool,
+    /// How often newcomers were sent to it first.
+    pub(crate) handed: u32,
+    /// It came back after it had been sent elsewhere.
+    pub(crate) insists: bool,
 }
 
 impl Child {
@@ -101,6 +108,22 @@ impl Child {
             hold: Hold::Free,
             feed: None,
             finish_sent: false,
+            handed: 0,
+            insists: false,
+        }
+    }
+
+    /// It wants to know how this node fares, and no data.
+    pub(crate) fn is_standby(&self) -> bool {
+        self.at.is_some_and(|at| at >= STANDBY)
+    }
+
+    /// Goes on at another position, if it names one.
+    pub(crate) fn move_to(&mut self, from: Option<Position>) {
+        if from.is_some() && self.at != from {
+            self.at = from;
+            self.sent = Sent::default();
+            self.behind = None;
         }
     }
 
@@ -134,6 +157,9 @@ impl Child {
             return;
         }
         if self.repair(cx, ring) == Outcome::NoCredit {
+            return;
+        }
+        if self.is_standby() {
             return;
         }
         if self.at.is_none() {

@@ -1,14 +1,16 @@
 //! What neighbours say about streams.
 
 use headwater_proto::{
-    Cancel, Chunk, Finish, Gap, Nack, NoRouteReason, NodeId, Part, RequestId, SubAck, SubState,
+    Cancel, Chunk, Finish, Gap, Nack, NoRouteReason, NodeId, Part, Position, Redirect, RequestId,
+    SubAck, SubState, limits::MAX_PATH,
 };
 
 use super::{
     Source, Stream, StreamKey, Streams,
-    ring::Accepted,
+    parents::Redirected,
+    ring::{Accepted, Ring},
     stream::Finished,
-    upstream::{ParentState, SignedClaim},
+    upstream::{ParentState, Rivalry, Role},
 };
 use crate::{cx::Cx, output::Failure};
 
@@ -28,7 +30,11 @@ impl Streams {
             return;
         };
         if stream.on_chunk(cx, from, chunk) {
-            self.with(cx, key, |stream, cx| stream.mend(cx));
+            self.with(cx, key, |stream, cx| {
+                stream.mend(cx);
+                stream.commit_gaps(cx);
+                stream.judge_direct(cx);
+            });
         }
     }
 
@@ -53,7 +59,7 @@ impl Streams {
         self.with(cx, key, |stream, cx| stream.on_finish(cx, from, finish));
     }
 
-    /// NotFound, NoRoute or Redirect; false when no subscription has that request id.
+    /// NotFound or NoRoute; false when no subscription has that request id.
     pub(crate) fn on_refused(
         &mut self,
         cx: &mut Cx,
@@ -71,6 +77,22 @@ impl Streams {
                 stream.lose_parent(cx, index, failure, false);
             }
         });
+        true
+    }
+
+    /// False when no subscription has that request id.
+    pub(crate) fn on_redirect(&mut self, cx: &mut Cx, from: NodeId, redirect: Redirect) -> bool {
+        let Some(key) = up_key(cx, from, redirect.request) else {
+            return false;
+        };
+        let outcome = self.with(cx, key, |stream, cx| {
+            let id = stream.id.clone();
+            let outcome = stream.on_redirect(cx, from, redirect.request, redirect.nodes);
+            (id, outcome)
+        });
+        if let Some((id, Redirected::PassedOn(child))) = outcome {
+            self.remember_sent_away(cx, child, id);
+        }
         true
     }
 
@@ -117,8 +139,8 @@ impl Stream {
         match self.ring.announce(&part.header) {
             Accepted::New => {
                 up.parents[index].announce(slot);
-                self.commit_gaps();
                 self.mend(cx);
+                self.commit_gaps(cx);
                 self.pump_children(cx);
             }
             Accepted::Known => {
@@ -132,9 +154,9 @@ impl Stream {
         }
     }
 
-    /// True when it completed a part or init.
+    /// True when it completed a part or init, or changed who feeds the stream.
     fn on_chunk(&mut self, cx: &mut Cx, from: NodeId, chunk: Chunk) -> bool {
-        let Some(index) = self.hear(cx, from, chunk.request) else {
+        let Some(mut index) = self.hear(cx, from, chunk.request) else {
             return false;
         };
         let Source::Remote(up) = &mut self.source else {
@@ -144,16 +166,29 @@ impl Stream {
         let parent = &mut up.parents[index];
         if !parent.has_announced(slot) || !self.ring.put(slot, chunk.index, chunk.payload) {
             cx.stats.duplicates += 1;
+            cx.stats.duplicate_bytes += size;
             return false;
         }
         cx.stats.bytes_in += size;
+        parent.firsts = parent.firsts.saturating_add(1);
+        if !parent.is_standby() {
+            up.data_at = cx.now;
+        }
+        let mut changed = false;
+        if up.parents[index].role == Role::Rival(Rivalry::Stalled) {
+            self.promote(cx, index);
+            (index, changed) = (0, true);
+        }
+        let Source::Remote(up) = &mut self.source else {
+            return changed;
+        };
         let complete = self.ring.entry(slot).is_some_and(|entry| entry.complete());
         if complete {
             cx.stats.parts_in += 1;
-            parent.completed(slot);
+            up.parents[index].completed(slot);
         }
         self.pump_children(cx);
-        complete
+        complete || changed
     }
 
     fn on_sub_ack(&mut self, cx: &mut Cx, from: NodeId, ack: SubAck) {
@@ -163,24 +198,87 @@ impl Stream {
         let Some(index) = up.find(from, ack.request) else {
             return;
         };
-        if ack.path.contains(&cx.key.prefix()) {
+        if ack.path.contains(&cx.key.prefix()) || ack.path.len() >= MAX_PATH {
+            cx.stats.cycles += 1;
             let failure = Failure::NoRoute(NoRouteReason::NoCloserPeer);
             return self.lose_parent(cx, index, failure, true);
         }
         let parent = &mut up.parents[index];
         parent.path = ack.path;
-        match ack.state {
-            SubState::Live(_) => {
-                let changed = parent.hear(cx.now, ParentState::Live);
-                if changed || index > 0 {
-                    self.promote(cx, index);
+        parent.load = ack.load;
+        let (state, edge) = match ack.state {
+            SubState::Live(edge) => (ParentState::Live, edge),
+            SubState::Pending => (ParentState::Pending, None),
+        };
+        parent.edge = edge;
+        let changed = parent.hear(cx.now, state);
+        if parent.is_standby() {
+            return self.check_standby(cx, index);
+        }
+        if changed && state == ParentState::Pending && parent.role == Role::Feed {
+            // It has lost its own parent: another is asked if it takes long.
+            let pause = cx.config.hedge_after.saturating_mul(2);
+            up.hedge_at.get_or_insert(cx.now + pause);
+        } else if changed || parent.role == Role::Rival(Rivalry::Stalled) {
+            self.came_to_life(cx, index);
+        }
+        self.doubt_start(cx, edge);
+        self.tell_state(cx);
+    }
+
+    /// A parent may be live now: it feeds the stream unless it is one's rival.
+    fn came_to_life(&mut self, cx: &mut Cx, index: usize) {
+        let from = self.resume_from();
+        let Source::Remote(up) = &mut self.source else {
+            return;
+        };
+        let parent = &up.parents[index];
+        if !parent.is_live() {
+            return;
+        }
+        let feeding = up.live().map(|p| p.request);
+        match parent.role {
+            Role::Feed if up.reported == Some(parent.peer) && index == 0 && up.open() == 1 => {
+                up.hedge_at = None;
+            }
+            Role::Feed | Role::Rival(Rivalry::Moved) => self.promote(cx, index),
+            Role::Rival(Rivalry::Direct) => match feeding {
+                None => self.promote(cx, index),
+                Some(_) => {
+                    // From here on each chunk counts for the one that brought it first.
+                    up.parents.iter_mut().for_each(|p| p.firsts = 0);
+                }
+            },
+            Role::Rival(Rivalry::Stalled) => {
+                // It has nothing either: the stream is quiet.
+                let nothing = match (parent.edge, from) {
+                    (Some(edge), Some(from)) => edge < from,
+                    (edge, _) => edge.is_none(),
+                };
+                if nothing {
+                    let failure = Failure::NoRoute(NoRouteReason::NoCloserPeer);
+                    self.lose_parent(cx, index, failure, true);
                 }
             }
-            SubState::Pending => {
-                if parent.hear(cx.now, ParentState::Pending) {
-                    self.tell_state(cx);
-                }
-            }
+            Role::Standby => {}
+        }
+    }
+
+    /// A relay that was asked for a part far beyond what the owner has made must not keep
+    /// others from what there is: it begins anew with what there is.
+    fn doubt_start(&mut self, cx: &mut Cx, edge: Option<Position>) {
+        let (Some(edge), Source::Remote(up)) = (edge, &mut self.source) else {
+            return;
+        };
+        let beyond = up
+            .wanted
+            .is_some_and(|from| from.segment > edge.segment.saturating_add(1));
+        let relays = !self.local.wanted() && self.ring.edge().is_none();
+        let main = up.live().map(|p| (p.peer, p.request));
+        if let (true, true, Some((peer, request))) = (beyond, relays, main) {
+            up.wanted = None;
+            self.ring = Ring::default();
+            up.send_sub(cx, &self.id, peer, request, None, Role::Feed);
         }
     }
 
@@ -195,7 +293,8 @@ impl Stream {
             return cx.violation(from, "empty gap");
         }
         up.parents[index].note_gap(gap.from, gap.to);
-        self.commit_gaps();
+        self.mend(cx);
+        self.commit_gaps(cx);
         self.pump_children(cx);
     }
 
@@ -223,18 +322,21 @@ impl Stream {
         }
     }
 
-    /// Notes that data came on a subscription, which makes it the one that counts.
+    /// Notes that data came on a subscription, which is a sign of life.
     fn hear(&mut self, cx: &mut Cx, from: NodeId, request: RequestId) -> Option<usize> {
         let Source::Remote(up) = &mut self.source else {
             return None;
         };
         let index = up.find(from, request)?;
         let changed = up.parents[index].hear(cx.now, ParentState::Live);
-        if changed || index > 0 {
-            self.promote(cx, index);
-            return Some(0);
+        if !changed {
+            return Some(index);
         }
-        Some(index)
+        self.came_to_life(cx, index);
+        match &self.source {
+            Source::Remote(up) => up.find(from, request),
+            Source::Owned(_) => None,
+        }
     }
 
     fn leave_liar(&mut self, cx: &mut Cx, peer: NodeId, request: RequestId) {
@@ -250,30 +352,6 @@ impl Stream {
             && let Some(index) = up.find(peer, request)
         {
             self.lose_parent(cx, index, Failure::ParentLost, false);
-        }
-    }
-
-    pub(super) fn on_claim(&mut self, cx: &mut Cx, claim: Option<SignedClaim>) {
-        let from = self.resume_from();
-        let Source::Remote(up) = &mut self.source else {
-            return;
-        };
-        up.claim_asked = false;
-        let (Some(claim), false) = (claim, self.local.jobs.is_empty()) else {
-            if up.parents.is_empty() {
-                up.retry_at = Some(up.retry.schedule(cx));
-            }
-            return;
-        };
-        up.claim = Some(claim);
-        let main = up.main().map(|p| (p.peer, p.request, p.state));
-        match main {
-            None => self.seek(cx),
-            Some((_, _, ParentState::Live)) => up.claim = None,
-            Some((peer, request, ParentState::Asked | ParentState::Pending)) => {
-                up.send_sub(cx, &self.id, peer, request, from, false);
-                up.resend_at = Some(up.retry.schedule(cx));
-            }
         }
     }
 }

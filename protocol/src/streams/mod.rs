@@ -1,8 +1,12 @@
 //! The streams of one node: commands and messages find their stream here.
 
 mod child;
+mod children;
+mod claims;
+mod holes;
 mod local;
 mod messages;
+mod parents;
 mod ring;
 mod stream;
 mod upstream;
@@ -12,7 +16,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use headwater_proto::{
     JobId, NoRouteReason, NodeId, PartHeader, Position, RequestId, Signed, Slot, StreamEnd,
-    StreamId, limits::CHUNK_BYTES, limits::MAX_HOPS,
+    StreamId,
+    limits::{CHUNK_BYTES, MAX_HOPS},
 };
 
 pub(crate) use child::{Child, Hold};
@@ -21,12 +26,21 @@ pub(crate) use upstream::SignedClaim;
 
 use crate::{
     cx::{Cx, Retry},
-    output::CommandError,
+    output::{CommandError, Failure, SUB_BYTES},
+    time::Time,
     timers::Timer,
 };
+use children::Admission;
 use ring::{Accepted, after};
 use stream::{Finished, Owned};
-use upstream::Upstream;
+use upstream::{Lookup, Upstream};
+
+/// Streams that could not be had lately, at most.
+const MAX_NEGATIVES: usize = 256;
+/// Neighbours that were sent elsewhere lately, at most.
+const MAX_SENT_AWAY: usize = 256;
+/// For how long one that was sent elsewhere may come back.
+const SENT_AWAY: std::time::Duration = std::time::Duration::from_secs(15);
 
 /// A stream within this node: short to copy and to compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +52,10 @@ pub(crate) struct Streams {
     keys: BTreeMap<StreamId, StreamKey>,
     table: BTreeMap<StreamKey, Stream>,
     next: u64,
+    /// What could not be had, and until when that is the answer.
+    negatives: BTreeMap<StreamId, (Failure, Time)>,
+    /// Who was sent elsewhere, and until when it may come back.
+    sent_away: BTreeMap<(NodeId, StreamId), Time>,
 }
 
 impl Streams {
@@ -127,7 +145,8 @@ impl Streams {
             Some(key) => *key,
             None if id.node == cx.me => return Err(CommandError::UnknownStream(id)),
             None => {
-                let source = Source::Remote(Box::new(Upstream::new(&cx.config, MAX_HOPS, from)));
+                let source =
+                    Source::Remote(Box::new(Upstream::new(&cx.config, MAX_HOPS, from, cx.now)));
                 self.insert(cx, id, source)
                     .ok_or(CommandError::TooMany("streams"))?
             }
@@ -143,9 +162,12 @@ impl Streams {
             match job {
                 Some(job) => {
                     stream.local.jobs.insert(job);
+                    stream.claims.begin(cx, job);
+                    stream.prefer_owner(cx);
                 }
                 None => stream.local.viewer = true,
             }
+            stream.watched = true;
             stream.seek(cx);
         });
         Ok(())
@@ -161,7 +183,10 @@ impl Streams {
         let key = self.keys.get(id).copied();
         let had = key.and_then(|key| {
             self.with(cx, key, |stream, _| match job {
-                Some(job) => stream.local.jobs.remove(&job),
+                Some(job) => {
+                    stream.claims.end(job);
+                    stream.local.jobs.remove(&job)
+                }
                 None => std::mem::take(&mut stream.local.viewer),
             })
         });
@@ -172,17 +197,45 @@ impl Streams {
     }
 
     /// The driver's answer to a question for a claim.
-    pub(crate) fn on_claim(&mut self, cx: &mut Cx, id: &StreamId, claim: Option<SignedClaim>) {
+    pub(crate) fn on_claim(
+        &mut self,
+        cx: &mut Cx,
+        id: &StreamId,
+        job: JobId,
+        claim: Option<SignedClaim>,
+    ) {
         let Some(key) = self.keys.get(id).copied() else {
             return;
         };
-        self.with(cx, key, |stream, cx| stream.on_claim(cx, claim));
+        self.with(cx, key, |stream, cx| stream.on_claim(cx, job, claim));
+    }
+
+    /// The driver has looked for somebody closer to a node.
+    pub(crate) fn on_lookup(&mut self, cx: &mut Cx, target: NodeId) {
+        let waiting = self.table.values().filter(|s| s.id.node == target);
+        for key in waiting.map(|s| s.key).collect::<Vec<_>>() {
+            self.with(cx, key, |stream, cx| stream.on_lookup(cx));
+        }
+    }
+
+    /// A node that some streams had dialled is linked, or could not be reached.
+    pub(crate) fn on_dialled(
+        &mut self,
+        cx: &mut Cx,
+        peer: NodeId,
+        keys: impl IntoIterator<Item = StreamKey>,
+    ) {
+        let linked = cx.links.contains(&peer);
+        for key in keys {
+            self.with(cx, key, |stream, cx| stream.on_dialled(cx, peer, linked));
+        }
     }
 
     // ---- links and time ------------------------------------------------------------
 
     pub(crate) fn on_connected(&mut self, cx: &mut Cx, peer: NodeId) {
         let relayer = cx.links.get(&peer).is_some_and(|link| link.roles.relayer);
+        self.negatives.clear();
         let concerned = |stream: &&Stream| relayer || stream.id.node == peer;
         let keys: Vec<_> = self
             .table
@@ -195,11 +248,13 @@ impl Streams {
                 let owner = stream.id.node == peer;
                 if let Source::Remote(up) = &mut stream.source {
                     up.tried.remove(&peer);
-                    if up.retry_at.is_some() {
+                    up.no_standby.remove(&peer);
+                    if up.retry_at.is_some() || matches!(up.lookup, Lookup::Waiting(_)) {
                         stream.seek(cx);
                     }
                 }
                 if owner {
+                    stream.claims.on_owner(cx, true);
                     stream.prefer_owner(cx);
                 }
             });
@@ -222,6 +277,11 @@ impl Streams {
             self.with(cx, *key, |stream, cx| {
                 stream.on_parent_gone(cx, peer, *request)
             });
+        }
+        let fed = |s: &&Stream| s.id.node == peer && !s.local.jobs.is_empty();
+        let jobs: Vec<_> = self.table.values().filter(fed).map(|s| s.key).collect();
+        for key in jobs {
+            self.with(cx, key, |stream, cx| stream.claims.on_owner(cx, false));
         }
     }
 
@@ -268,38 +328,88 @@ impl Streams {
         &mut self,
         cx: &mut Cx,
         id: &StreamId,
-        child: Child,
+        mut child: Child,
         hops_left: u8,
         claim: Option<SignedClaim>,
     ) {
         let (peer, request) = (child.peer, child.request);
-        let from = child.from();
         let key = match self.keys.get(id) {
             Some(key) => *key,
-            None if id.node == cx.me => return cx.not_found(peer, request),
-            None if !cx.config.roles.relayer => {
-                return cx.no_route(peer, request, NoRouteReason::NoCloserPeer);
-            }
-            None if hops_left == 0 => return cx.no_route(peer, request, NoRouteReason::HopLimit),
-            None => {
-                let mut up = Upstream::new(&cx.config, hops_left - 1, from);
-                up.claim = claim;
-                match self.insert(cx, id.clone(), Source::Remote(Box::new(up))) {
-                    Some(key) => key,
-                    None => return cx.no_route(peer, request, NoRouteReason::Overloaded),
-                }
-            }
+            None => match self.begin_relay(cx, id, &child, hops_left, claim) {
+                Ok(key) => key,
+                Err(failure) => return cx.refuse(peer, request, failure),
+            },
         };
-        self.with(cx, key, |stream, cx| {
-            if !stream.add_child(cx, child) {
-                return cx.no_route(peer, request, NoRouteReason::Overloaded);
+        if !self.sent_away.is_empty() {
+            let back = self.sent_away.remove(&(peer, id.clone()));
+            child.insists = back.is_some_and(|until| until > cx.now);
+        }
+        let from = child.from();
+        let admission = self.with(cx, key, |stream, cx| {
+            let admission = stream.add_child(cx, child);
+            match admission {
+                Admission::Taken => {
+                    if let Source::Remote(up) = &mut stream.source {
+                        up.hops = up.hops.max(hops_left.saturating_sub(1));
+                        stream.reach_back(cx, from);
+                        stream.seek(cx);
+                    }
+                    stream.pump_children(cx);
+                }
+                Admission::Full => stream.push_down(cx, peer, request),
+                Admission::Refused(reason) => cx.no_route(peer, request, reason),
             }
-            if let Source::Remote(up) = &mut stream.source {
-                up.hops = up.hops.max(hops_left.saturating_sub(1));
-                stream.seek(cx);
-            }
-            stream.pump_children(cx);
+            admission
         });
+        if admission == Some(Admission::Full) {
+            self.remember_sent_away(cx, peer, id.clone());
+        }
+    }
+
+    /// A stream that this node does not have yet, for a neighbour that asks for it.
+    fn begin_relay(
+        &mut self,
+        cx: &mut Cx,
+        id: &StreamId,
+        child: &Child,
+        hops_left: u8,
+        claim: Option<SignedClaim>,
+    ) -> Result<StreamKey, Failure> {
+        let no_route = |reason| Err(Failure::NoRoute(reason));
+        if id.node == cx.me {
+            return Err(Failure::NotFound);
+        }
+        if !cx.config.roles.relayer {
+            return no_route(NoRouteReason::NoCloserPeer);
+        }
+        if hops_left == 0 || child.is_standby() {
+            return no_route(NoRouteReason::HopLimit);
+        }
+        if let Some((failure, until)) = self.negatives.get(id)
+            && *until > cx.now
+        {
+            return Err(*failure);
+        }
+        if !cx.spend_bytes(child.peer, SUB_BYTES) {
+            return no_route(NoRouteReason::Overloaded);
+        }
+        // Others who lost the same parent may be some parts behind this one.
+        let from = child.from().map(|at| Position { part: 0, ..at });
+        let mut up = Upstream::new(&cx.config, hops_left - 1, from, cx.now);
+        up.claim = claim;
+        let source = Source::Remote(Box::new(up));
+        self.insert(cx, id.clone(), source)
+            .ok_or(Failure::NoRoute(NoRouteReason::Overloaded))
+    }
+
+    /// Remembers that a neighbour was sent elsewhere, where it may not be welcome.
+    pub(super) fn remember_sent_away(&mut self, cx: &Cx, peer: NodeId, id: StreamId) {
+        if self.sent_away.len() >= MAX_SENT_AWAY {
+            self.sent_away.retain(|_, until| *until > cx.now);
+        }
+        if self.sent_away.len() < MAX_SENT_AWAY {
+            self.sent_away.insert((peer, id), cx.now + SENT_AWAY);
+        }
     }
 
     /// The driver granted a claim.
@@ -316,6 +426,19 @@ impl Streams {
     pub(crate) fn refuse(&mut self, cx: &mut Cx, id: &StreamId, transcoder: NodeId, job: JobId) {
         if let Some(key) = self.keys.get(id).copied() {
             self.with(cx, key, |stream, cx| stream.refuse(cx, transcoder, job));
+        }
+    }
+
+    /// The broadcaster ends what a transcoder is fed for a job.
+    pub(crate) fn revoke(
+        &mut self,
+        cx: &mut Cx,
+        id: &StreamId,
+        name: (NodeId, JobId),
+        other: Option<JobId>,
+    ) {
+        if let Some(key) = self.keys.get(id).copied() {
+            self.with(cx, key, |stream, cx| stream.revoke(cx, name, other));
         }
     }
 
@@ -355,6 +478,15 @@ impl Streams {
         if stream.dead {
             cx.ring_bytes -= stream.accounted;
             cx.timers.set(Timer::Stream(key), None);
+            if let Some(failure) = stream.failed {
+                let until = cx.now + cx.config.negative_cache;
+                if self.negatives.len() >= MAX_NEGATIVES {
+                    self.negatives.retain(|_, (_, until)| *until > cx.now);
+                }
+                if self.negatives.len() < MAX_NEGATIVES {
+                    self.negatives.insert(stream.id.clone(), (failure, until));
+                }
+            }
             self.keys.remove(&stream.id);
             self.table.remove(&key);
         }
@@ -372,6 +504,9 @@ fn account(stream: &mut Stream, cx: &mut Cx) {
     cx.ring_bytes = others + stream.accounted;
 }
 
+/// Checks that the chunks are those that the owner signed. It costs a millisecond for a
+/// megabyte, once, and keeps a fault of this machine from being signed away: neighbours
+/// would count every such chunk as a forgery.
 fn check_payload(header: &PartHeader, chunks: &[Bytes]) -> Result<(), CommandError> {
     let size = header.size as usize;
     let count = size.div_ceil(CHUNK_BYTES);
@@ -380,6 +515,14 @@ fn check_payload(header: &PartHeader, chunks: &[Bytes]) -> Result<(), CommandErr
     });
     if size == 0 || chunks.len() != count || header.hashes.len() != count || !lengths_fit {
         return Err(CommandError::PayloadMismatch);
+    }
+    for (chunk, hash) in chunks.iter().zip(&header.hashes) {
+        let stream = header.stream.clone();
+        let (one, _) = PartHeader::for_payload(stream, header.slot, None, chunk)
+            .map_err(|_| CommandError::PayloadMismatch)?;
+        if one.hashes != [*hash] {
+            return Err(CommandError::PayloadMismatch);
+        }
     }
     Ok(())
 }

@@ -165,6 +165,18 @@ impl Ring {
         self.ready
     }
 
+    /// Nothing before this is taken in; `None` before there is anything.
+    pub(crate) const fn floor(&self) -> Option<Position> {
+        self.floor
+    }
+
+    /// Takes in what comes from `from` on, which is before the floor.
+    pub(crate) fn lower(&mut self, from: Position) {
+        self.floor = Some(from);
+        self.ready = Some(from);
+        self.advance();
+    }
+
     pub(crate) fn part(&self, at: Position) -> Option<&Entry> {
         self.parts.get(&at)
     }

@@ -279,6 +279,7 @@ fn the_node_that_owns_a_stream_can_watch_it_itself() {
 #[test]
 fn a_quiet_stream_keeps_its_subscribers() {
     let mut world = World::line(2);
+    world.hosts.iter_mut().for_each(|h| h.dialable = false);
     let stream = world.publish();
     world.subscribe(3, &stream);
     world.run(60_000);

@@ -54,6 +54,8 @@ pub(crate) struct Host {
     /// Whether others reach it when they dial.
     pub(crate) dialable: bool,
     pub(crate) sequence: u64,
+    /// Hosts that its driver finds and connects to when it looks somebody up.
+    pub(crate) finds: Vec<usize>,
     /// What it sent: target, message.
     pub(crate) sent: Vec<(NodeId, Message)>,
 }
@@ -214,6 +216,7 @@ impl World {
             claims: ClaimPolicy::Grant,
             dialable: true,
             sequence: 0,
+            finds: Vec::new(),
             sent: Vec::new(),
         });
         self.hosts.len() - 1
@@ -443,6 +446,11 @@ impl World {
             Output::MasterMissing { failure, .. } => self.hosts[host].missing.push(failure),
             Output::Ask { ask, question } => {
                 self.hosts[host].asked.push(question.clone());
+                if matches!(question, Question::Lookup { .. }) {
+                    for found in std::mem::take(&mut self.hosts[host].finds) {
+                        self.connect(host, found);
+                    }
+                }
                 if let Some(answer) = self.answer(host, &question) {
                     self.later(host, Input::Answer { ask, answer });
                 }
@@ -498,6 +506,7 @@ impl World {
                 Answer::Status(Signed::sign(status, &host.key))
             }
             Question::Probe { .. } => Answer::Probe { available: true },
+            Question::Lookup { .. } => Answer::Lookup,
         })
     }
 

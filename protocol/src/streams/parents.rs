@@ -1,0 +1,790 @@
+//! The search for a parent, and the change from one to another.
+//!
+//! A search asks one neighbour after the other: the standby, nodes that are said to have
+//! the stream (they are dialled when there is no link), neighbours closer to the owner,
+//! and in the end the driver, which may find somebody closer yet. While nothing has come
+//! to life another one is asked besides after [`crate::Config::hedge_after`]; the first
+//! that is live feeds the stream and the others are left.
+
+use headwater_proto::{NoRouteReason, NodeAddresses, NodeId, Position, RequestId};
+
+use super::{
+    StreamKey,
+    stream::{Source, Stream},
+    upstream::{
+        Lookup, MAX_FOLLOWED, Parent, ParentState, Rivalry, Role, STANDBY, Upstream, close_up,
+    },
+};
+use crate::{
+    cx::Cx,
+    lookups::Found,
+    output::{Event, Failure, LOOKUP_BYTES},
+    routing::Asker,
+    time::Time,
+};
+
+/// Neighbours asked at once.
+const MAX_OPEN: usize = 3;
+/// Shortest time between two introductions that a node follows.
+const MOVE_PAUSE: std::time::Duration = std::time::Duration::from_secs(5);
+/// Shortest time between two requests for older parts on account of children.
+const REACH_PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
+/// Neighbours that are asked to stand by before the next pause.
+const STANDBY_TRIES: usize = 4;
+
+impl Stream {
+    /// The first part that is not here in full.
+    pub(crate) fn resume_from(&self) -> Option<Position> {
+        let Source::Remote(up) = &self.source else {
+            return None;
+        };
+        self.ring.ready().or(up.wanted)
+    }
+
+    /// Looks for a parent when there is none and none is on the way.
+    pub(crate) fn seek(&mut self, cx: &mut Cx) {
+        let has_all = self.has_all();
+        let Source::Remote(up) = &mut self.source else {
+            return;
+        };
+        if up.open() > 0 || has_all {
+            return;
+        }
+        up.retry_at = None;
+        if let Some(job) = self.local.jobs.first()
+            && up.claim.is_none()
+        {
+            if !self.claims.ask(cx, &self.id, *job) {
+                up.retry_at = Some(up.retry.schedule(cx));
+            }
+            return;
+        }
+        self.ask_another(cx);
+    }
+
+    /// Asks the next neighbour of a search, or ends it.
+    pub(crate) fn ask_another(&mut self, cx: &mut Cx) {
+        let from = self.resume_from();
+        let Source::Remote(up) = &mut self.source else {
+            return;
+        };
+        if up.is_live() || up.open() >= MAX_OPEN {
+            return;
+        }
+        let resumes = up.reported.is_some() || self.ring.ready().is_some();
+        let hedge = if resumes {
+            cx.config.hedge_after
+        } else {
+            cx.config.join_patience
+        };
+        up.hedge_at = Some(cx.now + hedge);
+        if let Some(index) = up.standby().filter(|index| up.parents[*index].is_live()) {
+            let standby = &mut up.parents[index];
+            standby.recast(Role::Feed, cx.now);
+            standby.state = ParentState::Asked;
+            let (peer, request) = (standby.peer, standby.request);
+            return up.send_sub(cx, &self.id, peer, request, from, Role::Feed);
+        }
+        match self.next_source(cx) {
+            Some(Next::Ask(peer)) => self.subscribe(cx, peer, from),
+            Some(Next::Dial) => {}
+            None => self.exhausted(cx),
+        }
+    }
+
+    /// Subscribes at a neighbour that is to feed the stream.
+    fn subscribe(&mut self, cx: &mut Cx, peer: NodeId, from: Option<Position>) {
+        let Source::Remote(up) = &mut self.source else {
+            return;
+        };
+        up.subscribe(cx, self.key, &self.id, peer, from, Role::Feed);
+        if up.claim.is_some() {
+            self.claims.sent(cx, &self.local.jobs);
+        }
+    }
+
+    /// Whom to ask next. A dial is begun here.
+    fn next_source(&mut self, cx: &mut Cx) -> Option<Next> {
+        let me = cx.me;
+        let asker = self.asker();
+        let Source::Remote(up) = &mut self.source else {
+            return None;
+        };
+        let children = &self.children;
+        up.leads
+            .retain(|lead| lead.node != me && !up.tried.contains(&lead.node));
+        let asked: Vec<_> = up.parents.iter().map(|p| p.peer).collect();
+        let free = |peer: &NodeId| !asked.contains(peer) && !fed(children, peer);
+        let linked = |lead: &NodeAddresses| cx.links.contains(&lead.node) && free(&lead.node);
+        if let Some(index) = up.leads.iter().position(linked) {
+            return up.leads.remove(index).map(|lead| Next::Ask(lead.node));
+        }
+        // Who was sent elsewhere goes there first; else neighbours cost no dial.
+        if up.follow_left < MAX_FOLLOWED && dial_lead(cx, up, self.key) {
+            return Some(Next::Dial);
+        }
+        let mut candidates = cx.candidates(&self.id.node, asker, |peer| {
+            up.tried.contains(peer) || !free(peer)
+        });
+        if let Some(avoid) = up.avoid {
+            candidates.sort_by_key(|peer| *peer == avoid);
+        }
+        if let Some(peer) = candidates.first() {
+            return Some(Next::Ask(*peer));
+        }
+        dial_lead(cx, up, self.key).then_some(Next::Dial)
+    }
+
+    fn asker(&self) -> Asker {
+        if self.local.wanted() {
+            Asker::Own
+        } else {
+            Asker::Neighbour
+        }
+    }
+
+    /// No neighbour is left to ask: the driver may find one, else children are told and a
+    /// local subscriber tries again.
+    fn exhausted(&mut self, cx: &mut Cx) {
+        let Source::Remote(up) = &mut self.source else {
+            return;
+        };
+        up.hedge_at = None;
+        if up.open() > 0 || matches!(up.lookup, Lookup::Waiting(_)) {
+            return;
+        }
+        let nobody = cx.nobody();
+        // A stranger that makes others search has to have sent as much.
+        let strangers = if self.local.wanted() {
+            None
+        } else {
+            self.children.keys().next()
+        };
+        if up.lookup == Lookup::Idle
+            && strangers.is_none_or(|(peer, _)| cx.spend_bytes(*peer, LOOKUP_BYTES))
+            && cx.look_up(self.id.node) == Found::Later
+        {
+            up.lookup = Lookup::Waiting(cx.now + cx.config.lookup_patience);
+            return;
+        }
+        let failure = up.failure.take().unwrap_or(nobody);
+        self.give_up(cx, failure);
+    }
+
+    /// A child wants parts from before those that this node asked for: so does the node now,
+    /// unless its parent can hardly have them.
+    pub(crate) fn reach_back(&mut self, cx: &mut Cx, from: Option<Position>) {
+        let kept = cx.config.ring_segments as u64;
+        let edge = self.ring.edge();
+        let Source::Remote(up) = &mut self.source else {
+            return;
+        };
+        let floor = self.ring.floor().or(up.wanted);
+        let (Some(from), Some(floor)) = (from, floor) else {
+            return;
+        };
+        let too_old = edge.is_some_and(|edge| from.segment.saturating_add(kept) <= edge.segment);
+        let recent = up.reached_back.is_some_and(|at| at + REACH_PAUSE > cx.now);
+        if from >= floor || too_old || recent {
+            return;
+        }
+        up.reached_back = Some(cx.now);
+        up.wanted = Some(from);
+        self.ring.lower(from);
+        if let Some((peer, request)) = up.main().map(|p| (p.peer, p.request)) {
+            up.send_sub(cx, &self.id, peer, request, Some(from), Role::Feed);
+        }
+    }
+
+    /// The driver has looked for somebody closer.
+    pub(crate) fn on_lookup(&mut self, cx: &mut Cx) {
+        let Source::Remote(up) = &mut self.source else {
+            return;
+        };
+        if matches!(up.lookup, Lookup::Waiting(_)) {
+            up.lookup = Lookup::Done;
+            self.seek(cx);
+        }
+    }
+
+    /// Tells everybody that the stream can't be had now.
+    pub(crate) fn give_up(&mut self, cx: &mut Cx, failure: Failure) {
+        let Source::Remote(up) = &mut self.source else {
+            return;
+        };
+        up.end_search();
+        up.claim = None;
+        up.retry_at = Some(up.retry.schedule(cx));
+        self.claims.pause();
+        for name in self.children.keys().copied().collect::<Vec<_>>() {
+            self.drop_child(cx, name);
+            cx.refuse(name.0, name.1, failure);
+        }
+        self.failed = Some(failure);
+        self.local.report(cx, &self.id, failure);
+    }
+
+    /// A parent failed; another is looked for unless one is left.
+    pub(crate) fn lose_parent(
+        &mut self,
+        cx: &mut Cx,
+        index: usize,
+        failure: Failure,
+        cancel: bool,
+    ) {
+        let Source::Remote(up) = &mut self.source else {
+            return;
+        };
+        let fed = up.live().map(|p| p.request);
+        let parent = up.parents.remove(index);
+        let fed = fed == Some(parent.request) || up.reported == Some(parent.peer);
+        close_up(cx, parent.peer, parent.request, cancel);
+        match parent.role {
+            Role::Standby => {
+                up.no_standby.insert(parent.peer);
+                return self.plan_standby(cx);
+            }
+            Role::Rival(rivalry) => return self.rival_failed(cx, rivalry),
+            Role::Feed => {}
+        }
+        cx.stats.parents_lost += 1;
+        up.tried.insert(parent.peer);
+        up.avoid.get_or_insert(parent.peer);
+        up.failure = Some(failure);
+        if !fed {
+            return self.search_on(cx, failure);
+        }
+        if let Some(from) = up.reported.take() {
+            let stream = self.id.clone();
+            let from = Some(from);
+            cx.observe(Event::ParentChanged {
+                stream,
+                from,
+                to: None,
+            });
+        }
+        // A new search: whoever failed before may be well again by now.
+        up.end_search();
+        up.tried.insert(parent.peer);
+        up.avoid = Some(parent.peer);
+        up.failure = Some(failure);
+        up.claim = None;
+        up.retry.reset();
+        up.hole = None;
+        up.direct_at = None;
+        up.stall_at = None;
+        self.claims.pause();
+        if let Some(rival) = up.rival() {
+            up.parents[rival].role = Role::Feed;
+            if up.parents[rival].is_live() {
+                return self.promote(cx, rival);
+            }
+        }
+        self.tell_state(cx);
+        self.search_on(cx, failure);
+    }
+
+    fn search_on(&mut self, cx: &mut Cx, failure: Failure) {
+        let Source::Remote(up) = &mut self.source else {
+            return;
+        };
+        if up.open() > 0 {
+            if !up.is_live() {
+                up.hedge_at.get_or_insert(cx.now + cx.config.hedge_after);
+            }
+            return self.tell_state(cx);
+        }
+        if failure == Failure::NotFound {
+            self.give_up(cx, failure);
+        } else {
+            self.seek(cx);
+        }
+    }
+
+    fn rival_failed(&mut self, cx: &mut Cx, rivalry: Rivalry) {
+        let Source::Remote(up) = &mut self.source else {
+            return;
+        };
+        match rivalry {
+            Rivalry::Direct => up.direct_at = Some(cx.now + cx.config.direct_again),
+            Rivalry::Stalled => up.stall_at = Some(up.stall.schedule(cx)),
+            Rivalry::Moved => {}
+        }
+    }
+
+    /// A parent is to feed the stream from now on: the others are left.
+    pub(crate) fn promote(&mut self, cx: &mut Cx, index: usize) {
+        let owner = self.id.node;
+        let Source::Remote(up) = &mut self.source else {
+            return;
+        };
+        let chosen = up.parents.remove(index);
+        let (peer, request) = (chosen.peer, chosen.request);
+        let mut kept = vec![chosen];
+        for old in std::mem::take(&mut up.parents) {
+            if old.is_standby() && old.peer != peer {
+                kept.push(old);
+            } else {
+                close_up(cx, old.peer, old.request, true);
+            }
+        }
+        up.parents = kept;
+        up.parents[0].role = Role::Feed;
+        up.end_search();
+        up.retry.reset();
+        up.claim = None;
+        up.data_at = cx.now;
+        up.stall_at = None;
+        up.standby_retry.reset();
+        up.no_standby.clear();
+        if peer == owner {
+            up.direct_at = None;
+        }
+        let to = Some(peer);
+        if up.reported != to {
+            let from = std::mem::replace(&mut up.reported, to);
+            let stream = self.id.clone();
+            cx.observe(Event::ParentChanged { stream, from, to });
+        }
+        self.failed = None;
+        self.claims.fed(cx, &self.local.jobs);
+        self.tell_state(cx);
+        self.plan_standby(cx);
+        // A link of a job's own may have come up while the relays were asked.
+        if self.find_parent(peer, request).is_some() {
+            self.prefer_owner(cx);
+        }
+    }
+
+    fn find_parent(&self, peer: NodeId, request: RequestId) -> Option<usize> {
+        match &self.source {
+            Source::Remote(up) => up.find(peer, request),
+            Source::Owned(_) => None,
+        }
+    }
+
+    /// Leaves all parents.
+    pub(crate) fn leave(&mut self, cx: &mut Cx, cancel: bool) {
+        let Source::Remote(up) = &mut self.source else {
+            return;
+        };
+        for old in std::mem::take(&mut up.parents) {
+            close_up(cx, old.peer, old.request, cancel);
+        }
+        up.dialling.clear();
+    }
+
+    // ---- redirects -----------------------------------------------------------------
+
+    /// A neighbour names others that have the stream.
+    pub(crate) fn on_redirect(
+        &mut self,
+        cx: &mut Cx,
+        from: NodeId,
+        request: RequestId,
+        nodes: Vec<NodeAddresses>,
+    ) -> Redirected {
+        let only = self
+            .only_child()
+            .filter(|child| !child.insists && child.from().is_none())
+            .map(|child| (child.peer, child.request));
+        let Source::Remote(up) = &mut self.source else {
+            return Redirected::Followed;
+        };
+        let Some(index) = up.find(from, request) else {
+            return Redirected::Followed;
+        };
+        let overloaded = Failure::NoRoute(NoRouteReason::Overloaded);
+        let parent = &up.parents[index];
+        if parent.role != Role::Feed {
+            self.lose_parent(cx, index, overloaded, false);
+            return Redirected::Followed;
+        }
+        if parent.is_live() {
+            self.move_to(cx, nodes);
+            return Redirected::Followed;
+        }
+        cx.stats.redirects_in += 1;
+        if up.follow_left == 0 || nodes.is_empty() {
+            self.lose_parent(cx, index, overloaded, false);
+            return Redirected::Followed;
+        }
+        up.follow_left -= 1;
+        if let (Some((child, asked)), 1) = (only, up.open()) {
+            // Nobody here needs the stream: the one that does goes there itself.
+            let parent = up.parents.remove(index);
+            close_up(cx, parent.peer, parent.request, false);
+            self.drop_child(cx, (child, asked));
+            cx.redirect(child, asked, nodes);
+            return Redirected::PassedOn(child);
+        }
+        up.learn(nodes.into_iter());
+        let parent = up.parents.remove(index);
+        close_up(cx, parent.peer, parent.request, false);
+        up.tried.insert(from);
+        up.failure = Some(overloaded);
+        if up.open() == 0 {
+            self.seek(cx);
+        } else {
+            self.ask_another(cx);
+        }
+        Redirected::Followed
+    }
+
+    /// The parent serves nobody but this node and asks it to go to its own parent.
+    fn move_to(&mut self, cx: &mut Cx, nodes: Vec<NodeAddresses>) {
+        let from = self.resume_from();
+        let Source::Remote(up) = &mut self.source else {
+            return;
+        };
+        let recent = up.moved.is_some_and(|at| at + MOVE_PAUSE > cx.now);
+        let Some(node) = nodes.into_iter().next() else {
+            return;
+        };
+        let peer = node.node;
+        if recent || up.rival().is_some() || peer == cx.me || fed(&self.children, &peer) {
+            return;
+        }
+        up.moved = Some(cx.now);
+        if let Some(index) = up.standby().filter(|i| up.parents[*i].peer == peer) {
+            return self.activate(cx, index, Rivalry::Moved);
+        }
+        if up.has_parent(&peer) {
+            return;
+        }
+        if cx.links.contains(&peer) {
+            let role = Role::Rival(Rivalry::Moved);
+            up.subscribe(cx, self.key, &self.id, peer, from, role);
+        } else if cx.wish(self.key, node) {
+            up.dialling.insert(peer);
+        }
+    }
+
+    /// Makes the standby send data, besides the parent that feeds the stream.
+    fn activate(&mut self, cx: &mut Cx, index: usize, rivalry: Rivalry) {
+        let from = self.resume_from();
+        let Source::Remote(up) = &mut self.source else {
+            return;
+        };
+        let role = Role::Rival(rivalry);
+        let standby = &mut up.parents[index];
+        standby.recast(role, cx.now);
+        let (peer, request) = (standby.peer, standby.request);
+        up.send_sub(cx, &self.id, peer, request, from, role);
+    }
+
+    /// A node that was dialled, for this stream or not, is linked now.
+    pub(crate) fn on_dialled(&mut self, cx: &mut Cx, peer: NodeId, linked: bool) {
+        let from = self.resume_from();
+        let Source::Remote(up) = &mut self.source else {
+            return;
+        };
+        if !up.dialling.remove(&peer) {
+            return;
+        }
+        let wanted = linked && !up.has_parent(&peer) && !fed(&self.children, &peer);
+        if up.is_live() {
+            if wanted && up.rival().is_none() && up.moved.is_some() {
+                let role = Role::Rival(Rivalry::Moved);
+                up.subscribe(cx, self.key, &self.id, peer, from, role);
+            }
+        } else if wanted {
+            self.subscribe(cx, peer, from);
+        } else {
+            up.tried.insert(peer);
+            self.ask_another(cx);
+        }
+    }
+
+    // ---- rivals and the standby ----------------------------------------------------
+
+    /// Subscribes straight at the owner besides the present parent, for a job.
+    pub(crate) fn prefer_owner(&mut self, cx: &mut Cx) {
+        let from = self.resume_from();
+        let has_all = self.has_all();
+        let owner = self.id.node;
+        let Source::Remote(up) = &mut self.source else {
+            return;
+        };
+        let wait = up.direct_at.is_some_and(|at| at > cx.now);
+        if self.local.jobs.is_empty() || wait || has_all || !cx.links.contains(&owner) {
+            return;
+        }
+        up.direct_at = None;
+        match up.parents.iter().position(|p| p.peer == owner) {
+            Some(index) if up.parents[index].is_standby() => {
+                self.activate(cx, index, Rivalry::Direct);
+            }
+            Some(_) => {}
+            None if up.rival().is_none() => {
+                let role = Role::Rival(Rivalry::Direct);
+                up.subscribe(cx, self.key, &self.id, owner, from, role);
+            }
+            None => up.direct_at = Some(cx.now + cx.config.rival_window),
+        }
+    }
+
+    /// Decides between the owner's own link and the relays once it is clear.
+    pub(crate) fn judge_direct(&mut self, cx: &mut Cx) {
+        let Source::Remote(up) = &mut self.source else {
+            return;
+        };
+        let Some(index) = up.rival() else { return };
+        let rival = &up.parents[index];
+        if rival.role != Role::Rival(Rivalry::Direct) || !rival.is_live() {
+            return;
+        }
+        let (direct, request) = (rival.firsts, rival.request);
+        let Some(relayed) = up.live().map(|p| p.firsts) else {
+            return self.promote(cx, index);
+        };
+        let total = direct.saturating_add(relayed);
+        let over = rival.since + cx.config.rival_window <= cx.now;
+        if total < cx.config.rival_chunks && !over {
+            return;
+        }
+        // Two of five are enough for the direct link: it spares the relays.
+        if u64::from(direct) * 5 >= u64::from(total) * 2 {
+            return self.promote(cx, index);
+        }
+        let peer = self.id.node;
+        up.parents.remove(index);
+        close_up(cx, peer, request, true);
+        up.direct_at = Some(cx.now + cx.config.direct_again);
+    }
+
+    /// Tries another parent when no data comes though others may have some.
+    pub(crate) fn check_stall(&mut self, cx: &mut Cx) {
+        let from = self.resume_from();
+        let has_all = self.has_all();
+        let Source::Remote(up) = &mut self.source else {
+            return;
+        };
+        if !up.is_live() || has_all || up.rival().is_some() {
+            return;
+        }
+        let due = *up
+            .stall_at
+            .get_or_insert(up.data_at + cx.config.stall.first);
+        if due > cx.now {
+            return;
+        }
+        if up.data_at + cx.config.stall.first > cx.now {
+            up.stall.reset();
+            up.stall_at = Some(up.data_at + cx.config.stall.first);
+            return;
+        }
+        up.stall_at = Some(up.stall.schedule(cx));
+        if let Some(index) = up.standby() {
+            let standby = &up.parents[index];
+            let news = match (standby.edge, from) {
+                (Some(edge), Some(from)) => edge >= from,
+                (edge, _) => edge.is_some(),
+            };
+            if standby.is_live() && news {
+                self.activate(cx, index, Rivalry::Stalled);
+            }
+            return;
+        }
+        let asker = if self.local.wanted() {
+            Asker::Own
+        } else {
+            Asker::Neighbour
+        };
+        let children = &self.children;
+        let next = cx.candidates(&self.id.node, asker, |peer| {
+            up.has_parent(peer) || fed(children, peer) || up.no_standby.contains(peer)
+        });
+        if let Some(peer) = next.first().copied() {
+            let role = Role::Rival(Rivalry::Stalled);
+            up.no_standby.insert(peer);
+            up.subscribe(cx, self.key, &self.id, peer, from, role);
+        } else {
+            up.no_standby.clear();
+        }
+    }
+
+    /// The standby has said how far it is: it takes over when it stays ahead.
+    pub(crate) fn check_standby(&mut self, cx: &mut Cx, index: usize) {
+        let ready = self.ring.ready();
+        let mine = self.ring.edge();
+        let Source::Remote(up) = &mut self.source else {
+            return;
+        };
+        let main = up.main().map(|p| p.peer);
+        let main = main.and_then(|peer| Some(cx.links.get(&peer)?.key.prefix()));
+        let standby = &mut up.parents[index];
+        let through_main = main.is_some_and(|main| standby.path.contains(&main));
+        let failure = Failure::NoRoute(NoRouteReason::NoCloserPeer);
+        if through_main || !standby.is_live() {
+            return self.lose_parent(cx, index, failure, true);
+        }
+        // A segment ahead, or three parts: more than the paths may differ.
+        let ahead = match (standby.edge, mine.or(ready)) {
+            (Some(edge), Some(mine)) => {
+                edge.segment > mine.segment.saturating_add(1)
+                    || (edge.segment == mine.segment && edge.part > mine.part.saturating_add(2))
+                    || (edge.segment > mine.segment && edge.part > 2)
+            }
+            _ => false,
+        };
+        standby.ahead = if ahead { standby.ahead + 1 } else { 0 };
+        if standby.ahead >= 3 && up.is_live() && up.rival().is_none() {
+            self.activate(cx, index, Rivalry::Stalled);
+        }
+    }
+
+    pub(crate) fn plan_standby(&mut self, cx: &mut Cx) {
+        let Source::Remote(up) = &mut self.source else {
+            return;
+        };
+        up.standby_at = (cx.config.standby && up.is_live() && up.standby().is_none())
+            .then(|| up.standby_retry.schedule(cx));
+    }
+
+    /// Asks a neighbour to stand by.
+    pub(crate) fn find_standby(&mut self, cx: &mut Cx) {
+        let has_all = self.has_all();
+        let asker = self.asker();
+        let Source::Remote(up) = &mut self.source else {
+            return;
+        };
+        up.standby_at = None;
+        if !up.is_live() || up.standby().is_some() || has_all {
+            return;
+        }
+        let children = &self.children;
+        let skip = |up: &Upstream, peer: &NodeId| {
+            up.has_parent(peer) || up.no_standby.contains(peer) || fed(children, peer)
+        };
+        let lead = up
+            .leads
+            .iter()
+            .map(|lead| lead.node)
+            .find(|peer| cx.links.contains(peer) && !skip(up, peer));
+        let tries = up.no_standby.len();
+        let next = lead.or_else(|| {
+            let candidates = cx.candidates(&self.id.node, asker, |peer| skip(up, peer));
+            candidates.first().copied()
+        });
+        match next {
+            Some(peer) if tries < STANDBY_TRIES => {
+                let role = Role::Standby;
+                up.subscribe(cx, self.key, &self.id, peer, Some(STANDBY), role);
+            }
+            _ => {
+                up.no_standby.clear();
+                up.standby_at = Some(up.standby_retry.schedule(cx));
+            }
+        }
+    }
+
+    // ---- time ----------------------------------------------------------------------
+
+    /// Gives up parents that are late.
+    pub(crate) fn check_parents(&mut self, cx: &mut Cx) {
+        loop {
+            let Source::Remote(up) = &self.source else {
+                return;
+            };
+            let late = |p: &Parent| p.deadline(&cx.config) <= cx.now;
+            let Some(index) = up.parents.iter().position(late) else {
+                return;
+            };
+            let failure = match up.parents[index].state {
+                ParentState::Asked | ParentState::Pending => {
+                    Failure::NoRoute(NoRouteReason::Timeout)
+                }
+                ParentState::Live => Failure::ParentLost,
+            };
+            self.lose_parent(cx, index, failure, true);
+        }
+    }
+
+    /// What of a search is due.
+    pub(crate) fn search_again(&mut self, cx: &mut Cx) {
+        let due = |at: Option<Time>, now: Time| at.is_some_and(|at| at <= now);
+        let Source::Remote(up) = &mut self.source else {
+            return;
+        };
+        if let Lookup::Waiting(until) = up.lookup
+            && until <= cx.now
+        {
+            return self.on_lookup(cx);
+        }
+        if due(up.retry_at, cx.now) {
+            up.retry_at = None;
+            return self.seek(cx);
+        }
+        if due(up.hedge_at, cx.now) {
+            up.hedge_at = None;
+            self.ask_another(cx);
+        }
+        let Source::Remote(up) = &mut self.source else {
+            return;
+        };
+        if due(up.standby_at, cx.now) {
+            self.find_standby(cx);
+        } else if due(up.direct_at, cx.now) {
+            self.prefer_owner(cx);
+        }
+    }
+}
+
+impl Upstream {
+    /// Forgets what one search has tried.
+    fn end_search(&mut self) {
+        self.tried.clear();
+        self.avoid = None;
+        self.failure = None;
+        self.hedge_at = None;
+        self.retry_at = None;
+        self.lookup = Lookup::Idle;
+        self.follow_left = MAX_FOLLOWED;
+        self.dialling.clear();
+    }
+}
+
+/// Dials the best of the nodes that are said to have the stream and have no link.
+fn dial_lead(cx: &mut Cx, up: &mut Upstream, key: StreamKey) -> bool {
+    while let Some(index) = up
+        .leads
+        .iter()
+        .position(|lead| !cx.links.contains(&lead.node) && !up.dialling.contains(&lead.node))
+    {
+        let Some(lead) = up.leads.remove(index) else {
+            break;
+        };
+        let peer = lead.node;
+        if cx.wish(key, lead) {
+            up.dialling.insert(peer);
+            return true;
+        }
+    }
+    false
+}
+
+/// Where a search goes next.
+enum Next {
+    /// To a neighbour.
+    Ask(NodeId),
+    /// A dial has begun.
+    Dial,
+}
+
+/// What became of a Redirect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Redirected {
+    /// It concerns this node.
+    Followed,
+    /// The only child goes there itself.
+    PassedOn(NodeId),
+}
+
+type Children = std::collections::BTreeMap<(NodeId, RequestId), super::child::Child>;
+
+/// Whether a neighbour is sent the stream from here.
+fn fed(children: &Children, peer: &NodeId) -> bool {
+    let all = (*peer, RequestId(u64::MIN))..=(*peer, RequestId(u64::MAX));
+    children.range(all).any(|(_, child)| !child.is_standby())
+}
