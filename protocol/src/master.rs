@@ -19,7 +19,7 @@ use headwater_proto::{
 use crate::{
     cx::{Cx, Retry},
     lookups::Found,
-    output::{CommandError, Failure, Output, Priority},
+    output::{CommandError, Failure, LOOKUP_BYTES, Output, Priority, SUB_BYTES},
     routing::Asker,
     time::Time,
     timers::Timer,
@@ -84,6 +84,13 @@ struct Master {
 impl Master {
     fn wanted(&self) -> bool {
         self.local || !self.followers.is_empty()
+    }
+
+    /// Charges those for whom it is asked; false when none of them has sent as much as it
+    /// costs. What this machine wants is free.
+    fn charge(&self, cx: &mut Cx, bytes: usize) -> bool {
+        let mut followers = self.followers.keys().map(|(peer, _)| *peer);
+        self.local || followers.any(|peer| cx.spend_bytes(peer, bytes))
     }
 
     fn version(&self) -> Option<u64> {
@@ -213,6 +220,9 @@ impl Masters {
         master.failure = None;
         master.looked = None;
         master.retry.reset();
+        for (follower, _) in master.followers.keys() {
+            cx.prove(*follower);
+        }
         let version = data.body.value().version;
         match master.version() {
             Some(known) if version < known => cx.stats.stale_masters += 1,
@@ -382,19 +392,26 @@ impl Masters {
                 master.tried.contains(peer) || master.followers.keys().any(|(f, _)| f == peer)
             });
             let Some(peer) = next.first().copied() else {
-                let until = *master.looked.get_or_insert_with(|| {
-                    let wait = match cx.look_up(manifest.node) {
-                        Found::Later => cx.config.lookup_patience,
-                        Found::Nothing => Duration::ZERO,
-                    };
-                    cx.now + wait
-                });
+                let until = match master.looked {
+                    Some(until) => until,
+                    None if master.charge(cx, LOOKUP_BYTES)
+                        && cx.look_up(manifest.node) == Found::Later =>
+                    {
+                        cx.now + cx.config.lookup_patience
+                    }
+                    None => cx.now,
+                };
+                master.looked = Some(until);
                 if until > cx.now {
                     return self.settle(cx, manifest);
                 }
                 let failure = master.failure.take().unwrap_or(cx.nobody());
                 return self.fail(cx, manifest, failure);
             };
+            if !master.charge(cx, SUB_BYTES) {
+                let failure = Failure::NoRoute(NoRouteReason::Overloaded);
+                return self.fail(cx, manifest, failure);
+            }
             let request = cx.request_id();
             self.asked.insert(request, manifest);
             master.lease = Some(Lease {

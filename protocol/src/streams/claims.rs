@@ -48,11 +48,17 @@ struct Claim {
 pub(crate) struct Claims(BTreeMap<JobId, Claim>);
 
 impl Claims {
-    pub(crate) fn begin(&mut self, cx: &Cx, job: JobId) {
+    /// A job begins to take the stream, which may be coming already.
+    pub(crate) fn begin(&mut self, cx: &Cx, job: JobId, live: bool) {
+        let plan = if live {
+            cx.config.claim_refresh
+        } else {
+            cx.config.job_retry
+        };
         self.0.entry(job).or_insert_with(|| Claim {
             asked: false,
             due: Some(cx.now),
-            retry: Retry::new(cx.config.job_retry),
+            retry: Retry::new(plan),
             direct: false,
         });
     }

@@ -276,9 +276,13 @@ impl Stream {
         let relays = !self.local.wanted() && self.ring.edge().is_none();
         let main = up.live().map(|p| (p.peer, p.request));
         if let (true, true, Some((peer, request))) = (beyond, relays, main) {
-            up.wanted = None;
-            self.ring = Ring::default();
-            up.send_sub(cx, &self.id, peer, request, None, Role::Feed);
+            let from = Some(Position {
+                segment: edge.segment.saturating_sub(1),
+                part: 0,
+            });
+            up.wanted = from;
+            self.ring = Ring::starting_at(from);
+            up.send_sub(cx, &self.id, peer, request, from, Role::Feed);
         }
     }
 

@@ -26,7 +26,7 @@ pub(crate) use upstream::SignedClaim;
 
 use crate::{
     cx::{Cx, Retry},
-    output::{CommandError, Failure, SUB_BYTES},
+    output::{CommandError, Failure},
     time::Time,
     timers::Timer,
 };
@@ -162,7 +162,8 @@ impl Streams {
             match job {
                 Some(job) => {
                     stream.local.jobs.insert(job);
-                    stream.claims.begin(cx, job);
+                    let live = stream.is_live();
+                    stream.claims.begin(cx, job, live);
                     stream.prefer_owner(cx);
                 }
                 None => stream.local.viewer = true,
@@ -389,9 +390,6 @@ impl Streams {
             && *until > cx.now
         {
             return Err(*failure);
-        }
-        if !cx.spend_bytes(child.peer, SUB_BYTES) {
-            return no_route(NoRouteReason::Overloaded);
         }
         // Others who lost the same parent may be some parts behind this one.
         let from = child.from().map(|at| Position { part: 0, ..at });

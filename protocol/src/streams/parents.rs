@@ -18,7 +18,7 @@ use super::{
 use crate::{
     cx::Cx,
     lookups::Found,
-    output::{Event, Failure, LOOKUP_BYTES},
+    output::{Event, Failure, LOOKUP_BYTES, SUB_BYTES},
     routing::Asker,
     time::Time,
 };
@@ -81,7 +81,6 @@ impl Stream {
         if let Some(index) = up.standby().filter(|index| up.parents[*index].is_live()) {
             let standby = &mut up.parents[index];
             standby.recast(Role::Feed, cx.now);
-            standby.state = ParentState::Asked;
             let (peer, request) = (standby.peer, standby.request);
             return up.send_sub(cx, &self.id, peer, request, from, Role::Feed);
         }
@@ -92,8 +91,18 @@ impl Stream {
         }
     }
 
+    /// Charges those for whom the stream is looked for; false when none of them has sent
+    /// as much as it costs. What this machine wants is free.
+    fn charge(&self, cx: &mut Cx, bytes: usize) -> bool {
+        let mut askers = self.children.keys().map(|(peer, _)| *peer);
+        self.local.wanted() || askers.any(|peer| cx.spend_bytes(peer, bytes))
+    }
+
     /// Subscribes at a neighbour that is to feed the stream.
     fn subscribe(&mut self, cx: &mut Cx, peer: NodeId, from: Option<Position>) {
+        if !self.charge(cx, SUB_BYTES) {
+            return self.give_up(cx, Failure::NoRoute(NoRouteReason::Overloaded));
+        }
         let Source::Remote(up) = &mut self.source else {
             return;
         };
@@ -154,21 +163,26 @@ impl Stream {
             return;
         }
         let nobody = cx.nobody();
-        // A stranger that makes others search has to have sent as much.
-        let strangers = if self.local.wanted() {
-            None
-        } else {
-            self.children.keys().next()
-        };
-        if up.lookup == Lookup::Idle
-            && strangers.is_none_or(|(peer, _)| cx.spend_bytes(*peer, LOOKUP_BYTES))
-            && cx.look_up(self.id.node) == Found::Later
-        {
+        if self.may_look_up(cx) && cx.look_up(self.id.node) == Found::Later {
+            let Source::Remote(up) = &mut self.source else {
+                return;
+            };
             up.lookup = Lookup::Waiting(cx.now + cx.config.lookup_patience);
             return;
         }
+        let Source::Remote(up) = &mut self.source else {
+            return;
+        };
         let failure = up.failure.take().unwrap_or(nobody);
         self.give_up(cx, failure);
+    }
+
+    fn may_look_up(&self, cx: &mut Cx) -> bool {
+        let first = match &self.source {
+            Source::Remote(up) => up.lookup == Lookup::Idle,
+            Source::Owned(_) => false,
+        };
+        first && self.charge(cx, LOOKUP_BYTES)
     }
 
     /// A child wants parts from before those that this node asked for: so does the node now,
@@ -446,6 +460,10 @@ impl Stream {
             return;
         }
         up.moved = Some(cx.now);
+        if peer == self.id.node && !self.local.jobs.is_empty() && cx.links.contains(&peer) {
+            // Its own link is measured before it is taken.
+            return self.prefer_owner(cx);
+        }
         if let Some(index) = up.standby().filter(|i| up.parents[*i].peer == peer) {
             return self.activate(cx, index, Rivalry::Moved);
         }

@@ -151,6 +151,7 @@ impl Parent {
     /// Gives it another part to play, as if it had just been asked.
     pub(crate) fn recast(&mut self, role: Role, now: Time) {
         self.role = role;
+        self.state = ParentState::Asked;
         self.heard = now;
         self.since = now;
         self.firsts = 0;

@@ -5,14 +5,19 @@
     reason = "a test looks at the kinds that concern it"
 )]
 
+mod claims;
 mod commands;
 mod delivery;
 mod failover;
 mod fuzz;
 mod hostile;
+mod lookups;
 mod masters;
+mod repair;
 mod routes;
 mod seen;
+mod strangers;
 mod transcode;
+mod trees;
 mod wire;
 mod world;

@@ -56,6 +56,8 @@ pub(crate) struct Host {
     pub(crate) sequence: u64,
     /// Hosts that its driver finds and connects to when it looks somebody up.
     pub(crate) finds: Vec<usize>,
+    /// Messages that it never sends, whatever its node says.
+    pub(crate) swallows: Option<fn(&Message) -> bool>,
     /// What it sent: target, message.
     pub(crate) sent: Vec<(NodeId, Message)>,
 }
@@ -217,6 +219,7 @@ impl World {
             dialable: true,
             sequence: 0,
             finds: Vec::new(),
+            swallows: None,
             sent: Vec::new(),
         });
         self.hosts.len() - 1
@@ -520,6 +523,7 @@ impl World {
         let direction = cable.directions.get_mut(&from).unwrap();
         let bytes = message_cost(&message);
         let mut arrives = self.now + latency;
+        let swallowed = self.hosts[from].swallows.is_some_and(|is| is(&message));
         if bytes > 0 {
             direction.in_flight += bytes;
             assert!(
@@ -546,7 +550,9 @@ impl World {
             link,
             message,
         };
-        self.schedule(arrives, happening);
+        if !swallowed {
+            self.schedule(arrives, happening);
+        }
     }
 
     // ---- commands ------------------------------------------------------------------
@@ -574,6 +580,15 @@ impl World {
         ManifestId {
             node: self.id(host),
             broadcast: BroadcastId::from_bytes([3; 16]),
+        }
+    }
+
+    /// Tells a host where its neighbours can be dialled.
+    pub(crate) fn tell_addresses(&mut self, host: usize) {
+        let address = AddressText::new("/ip4/192.0.2.1/tcp/4935").unwrap();
+        for other in 0..self.hosts.len() {
+            let (peer, addresses) = (self.id(other), vec![address.clone()]);
+            self.input(host, Input::Addresses { peer, addresses });
         }
     }
 
@@ -729,6 +744,10 @@ fn media(position: Position, discontinuity: u32) -> MediaInfo {
 }
 
 /// The kinds of messages tests count.
+pub(crate) fn is_redirect(message: &Message) -> bool {
+    matches!(message, Message::Redirect(_))
+}
+
 pub(crate) fn is_sub(message: &Message) -> bool {
     matches!(message, Message::Sub(_))
 }

@@ -1,0 +1,175 @@
+//! Parents that have not got a part, or send nothing though they say they are live.
+
+use headwater_proto::{Chunk, Message, Part, Position, RequestId, Slot, StreamId, Sub};
+
+use super::world::{World, at, is_cancel};
+
+const LOST: Position = at(13, 1);
+
+fn is_lost(slot: Slot) -> bool {
+    slot == Slot::Part(LOST)
+}
+
+fn lost_part(message: &Message) -> bool {
+    match message {
+        Message::Part(Part { header, .. }) => is_lost(header.value().slot),
+        Message::Chunk(Chunk { slot, .. }) => is_lost(*slot),
+        _ => false,
+    }
+}
+
+fn data(message: &Message) -> bool {
+    matches!(message, Message::Part(_) | Message::Chunk(_))
+}
+
+/// Host 3 watches through one of two relays that both carry the stream; returns that
+/// relay and the other one, its standby.
+fn with_standby() -> (World, StreamId, usize, usize) {
+    let mut world = World::new(2, 1);
+    for relay in [1, 2] {
+        world.connect(0, relay);
+        world.connect(relay, 3);
+    }
+    let stream = world.publish();
+    world.subscribe(1, &stream);
+    world.subscribe(2, &stream);
+    world.subscribe(3, &stream);
+    world.run(200);
+    world.stream(&stream, 0..12);
+    let used = world.parent(3, &stream).unwrap();
+    let view = world.hosts[3].node.streams().next().unwrap();
+    assert_eq!(view.standby, Some(world.id(3 - used)));
+    (world, stream, used, 3 - used)
+}
+
+#[test]
+fn a_part_that_the_parent_never_sends_comes_from_the_standby() {
+    let (mut world, stream, used, _) = with_standby();
+    world.hosts[used].swallows = Some(lost_part);
+
+    world.stream(&stream, 12..20);
+    world.run(600);
+
+    world.assert_whole(3, &stream, 0..20);
+    assert_eq!(
+        world.parent(3, &stream),
+        Some(used),
+        "for one part none is left"
+    );
+}
+
+#[test]
+fn a_gap_of_the_parent_is_filled_by_the_standby() {
+    let (mut world, stream, used, _) = with_standby();
+    // The parent has lost the part for good, and says so.
+    let request = sub_request(&world, 3, used);
+    world.hosts[used].swallows = Some(lost_part);
+    world.stream(&stream, 12..14);
+    world.arrive(
+        used,
+        3,
+        &Message::Gap(headwater_proto::Gap {
+            request,
+            from: LOST,
+            to: at(13, 2),
+        }),
+    );
+    world.stream(&stream, 14..18);
+    world.run(600);
+
+    world.assert_whole(3, &stream, 0..18);
+}
+
+#[test]
+fn a_parent_that_says_it_is_live_and_sends_nothing_is_replaced_by_the_standby() {
+    let (mut world, stream, used, spare) = with_standby();
+    world.hosts[used].swallows = Some(data);
+
+    world.stream(&stream, 12..30);
+    world.run(300);
+
+    assert_eq!(world.parent(3, &stream), Some(spare));
+    world.assert_whole(3, &stream, 0..30);
+    assert_eq!(world.sent(3, used, is_cancel), 1);
+}
+
+#[test]
+fn a_parent_that_sends_nothing_is_doubted_without_a_standby_too() {
+    let mut world = World::diamond();
+    world.reconfigure(3, |config| config.standby = false);
+    for relay in [1, 2] {
+        world.cut(relay, 3);
+        world.connect(relay, 3);
+    }
+    let stream = world.publish();
+    world.subscribe(3, &stream);
+    world.run(100);
+    world.stream(&stream, 0..4);
+    let used = world.parent(3, &stream).unwrap();
+    world.hosts[used].swallows = Some(data);
+
+    world.stream(&stream, 4..24);
+    world.run(300);
+
+    assert_eq!(world.parent(3, &stream), Some(3 - used));
+    world.assert_whole(3, &stream, 0..24);
+}
+
+#[test]
+fn a_parent_that_lags_is_replaced_by_the_standby() {
+    let (mut world, stream, used, spare) = with_standby();
+    // A part takes 50 ms to make and 66 ms to send: it falls behind and further behind.
+    world.throttle(used, 3, 600_000);
+
+    world.stream(&stream, 12..60);
+    world.run(1000);
+
+    assert_eq!(world.parent(3, &stream), Some(spare));
+    world.assert_whole(3, &stream, 0..60);
+}
+
+#[test]
+fn a_quiet_stream_does_not_move() {
+    let (mut world, stream, used, _) = with_standby();
+    world.run(40_000);
+    world.stream(&stream, 12..14);
+
+    assert_eq!(world.parent(3, &stream), Some(used));
+    world.assert_whole(3, &stream, 0..14);
+}
+
+#[test]
+fn children_of_a_new_parent_that_are_behind_each_other_lose_nothing() {
+    let mut world = World::new(2, 2);
+    world.connect(0, 1);
+    world.connect(0, 2);
+    for viewer in [3, 4] {
+        world.connect(2, viewer);
+    }
+    let stream = world.publish();
+    world.stream(&stream, 0..4);
+
+    // Two orphans come to a relay that has nothing yet, the one that is ahead first.
+    world.subscribe_from(3, &stream, Some(at(3, 2)));
+    world.run(100);
+    world.subscribe_from(4, &stream, Some(at(1, 1)));
+    world.run(300);
+    world.stream(&stream, 4..5);
+
+    let got = world.delivered(4, &stream);
+    assert_eq!(got.first(), Some(&at(1, 1)));
+    assert_eq!(got.len(), 3 + 3 * 4);
+    assert_eq!(world.gaps(4), []);
+    assert_eq!(world.delivered(3, &stream).first(), Some(&at(3, 2)));
+    assert_eq!(world.gaps(3), []);
+}
+
+fn sub_request(world: &World, from: usize, to: usize) -> RequestId {
+    let to = world.id(to);
+    let mut all = world.hosts[from].sent.iter();
+    all.find_map(|(target, message)| match message {
+        Message::Sub(Sub { request, .. }) if *target == to => Some(*request),
+        _ => None,
+    })
+    .unwrap()
+}
