@@ -125,7 +125,8 @@ pub struct Config {
     /// An alternate is asked besides when a neighbour has not answered after this long;
     /// a late answer still counts. Default 1.2 s.
     pub request_patience: Duration,
-    /// A link idle this long is pinged. Default 5 s.
+    /// A link idle this long is pinged. Default 15 s: parents show much earlier that they
+    /// are there, and a request that meets a dead link goes to an alternate.
     pub ping_after: Duration,
     /// A link whose Pong takes this long is closed. Default 10 s.
     pub pong_within: Duration,
@@ -242,7 +243,7 @@ impl Default for Config {
             request_timeout: Duration::from_secs(4),
             request_hop_margin: Duration::from_millis(150),
             request_patience: Duration::from_millis(1200),
-            ping_after: Duration::from_secs(5),
+            ping_after: Duration::from_secs(15),
             pong_within: Duration::from_secs(10),
             max_violations: 16,
             violation_window: Duration::from_secs(60),

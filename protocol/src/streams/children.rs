@@ -48,6 +48,9 @@ use crate::{
 const NAMED: usize = 4;
 /// Addresses of each.
 const ADDRESSES: usize = 2;
+/// Newcomers that a relayer is sent for each one that another node is: it takes more
+/// children, and stays longer.
+const RELAYER: u32 = 4;
 /// A standby is told of its parent after this long.
 const STANDBY_ACK: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -157,10 +160,12 @@ impl Stream {
             .filter_map(|child| {
                 let link = cx.links.get(&child.peer)?;
                 let unknown = link.addresses.is_empty();
-                Some(((unknown, child.handed, child.joined), link, child))
+                let weight = if link.roles.relayer { RELAYER } else { 1 };
+                let rank = (unknown, child.handed / weight, child.joined, child.peer);
+                Some((rank, link, child))
             })
             .collect();
-        places.sort_by_key(|(rank, _, child)| (*rank, child.peer));
+        places.sort_by_key(|(rank, ..)| *rank);
         if let Some((_, _, first)) = places.first_mut() {
             first.handed = first.handed.saturating_add(1);
         }

@@ -187,7 +187,7 @@ impl Stream {
         } else {
             self.next_deadline(cx)
         };
-        cx.timers.set(Timer::Stream(self.key), next);
+        cx.timers.set_no_earlier(Timer::Stream(self.key), next);
     }
 
     fn check_use(&mut self, cx: &mut Cx) {
