@@ -13,6 +13,7 @@ mod fuzz;
 mod hostile;
 mod lookups;
 mod masters;
+mod model;
 mod repair;
 mod routes;
 mod seen;
