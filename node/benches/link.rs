@@ -110,6 +110,7 @@ async fn ours(transport: &str) -> f64 {
             }
             NetEvent::Violation { violation, .. } => panic!("{violation}"),
             NetEvent::Connected { .. }
+            | NetEvent::Addresses { .. }
             | NetEvent::Disconnected { .. }
             | NetEvent::DialFailed { .. }
             | NetEvent::Writable { .. } => {}

@@ -229,7 +229,10 @@ impl App {
             stop: stop.clone(),
         };
         if let Some(jobs) = &jobs {
-            tasks.spawn(jobs.clone().watch(stop.clone()));
+            let watch = jobs
+                .clone()
+                .watch(core.clone(), broadcasts.clone(), stop.clone());
+            tasks.spawn(watch);
         }
         let answerer = Answerer {
             about: about.clone(),
@@ -563,6 +566,10 @@ impl Answerer {
                 };
                 debug!(job = %result.job, accepted, "transcoder's renditions");
                 Answer::Result { accepted }
+            }
+            Question::Lookup { target } => {
+                self.net.look_up(*target).await;
+                Answer::Lookup
             }
             Question::Status => {
                 let snapshot = self.core.snapshot().await.ok()?;

@@ -361,6 +361,7 @@ impl Driver {
                 };
                 Input::Connected { peer, link }
             }
+            NetEvent::Addresses { peer, addresses } => Input::Addresses { peer, addresses },
             NetEvent::Disconnected { peer, .. } => Input::Disconnected { peer },
             NetEvent::DialFailed { dial, error } => {
                 debug!(dial, error, "dial failed");
@@ -461,6 +462,7 @@ fn refusal(question: &Question) -> Option<Answer> {
     match question {
         Question::Claim { .. } | Question::Status => None,
         Question::CheckClaim { .. } => Some(Answer::ClaimRefused),
+        Question::Lookup { .. } => Some(Answer::Lookup),
         Question::CheckResult { .. } => Some(Answer::Result { accepted: false }),
         Question::Probe { .. } => Some(Answer::Probe { available: false }),
     }

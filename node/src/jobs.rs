@@ -14,14 +14,16 @@ use headwater_chain::{
 use headwater_proto::{
     AddressText, JobId, NodeId, SigningKey, StreamId, TranscodeClaim, limits::MAX_ADDRESSES,
 };
-use headwater_protocol::Answer;
+use headwater_protocol::{Answer, Command};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
+use zeroize::Zeroizing;
 
 use crate::{
     clock,
+    driver::Core,
     net::{NetHandle, policy},
-    pipeline::Transcoding,
+    pipeline::{Broadcasts, Transcoding},
     store::{HeldJob, Store},
 };
 
@@ -120,6 +122,13 @@ impl Jobs {
 
     /// Checks a claim that reached this broadcaster.
     pub async fn check_claim(&self, claim: &TranscodeClaim, signature: &[u8; 65]) -> Answer {
+        let claim = match claim.clone().open(&self.node) {
+            Ok(claim) => claim,
+            Err(reason) => {
+                warn!(job = %claim.job, %reason, "claim refused");
+                return Answer::ClaimRefused;
+            }
+        };
         let checked = Claim {
             stream: claim.stream.to_string(),
             job: headwater_chain::JobId(claim.job.0),
@@ -178,6 +187,7 @@ impl Jobs {
             job,
             transcoder: self.node.node_id(),
             addresses,
+            sealed: None,
             sequence,
             expires_ms: clock::unix_ms() + CLAIM_MS,
         };
@@ -190,15 +200,32 @@ impl Jobs {
             expires_ms: claim.expires_ms,
         };
         let signature = key.sign(&self.ledger.domain(), &signed);
-        Some((claim, signature))
+        let mut ephemeral = Zeroizing::new([0; 32]);
+        if let Err(error) = getrandom::fill(&mut *ephemeral) {
+            error!(%error, "no claim without a random key for its addresses");
+            return None;
+        }
+        // The relays on the way need not know where this node is.
+        match claim.seal(*ephemeral) {
+            Ok(claim) => Some((claim, signature)),
+            Err(error) => {
+                error!(%job, %error, "the broadcaster's id is no key");
+                None
+            }
+        }
     }
 
-    /// Follows the ledger until the node stops; an error never ends it for good.
-    pub async fn watch(self: Arc<Self>, stop: CancellationToken) {
-        let Some((key, transcoding)) = &self.transcoder else {
-            return;
-        };
-        self.take_up(key.address(), transcoding).await;
+    /// Follows the ledger until the node stops; an error never ends it for good. `feeding`
+    /// is what this node feeds transcoders by, if it broadcasts.
+    pub async fn watch(
+        self: Arc<Self>,
+        core: Core,
+        feeding: Option<Arc<Broadcasts>>,
+        stop: CancellationToken,
+    ) {
+        if let Some((key, transcoding)) = &self.transcoder {
+            self.take_up(key.address(), transcoding).await;
+        }
         loop {
             let cursor = match self.store.cursor() {
                 Ok(cursor) => cursor.map(Cursor),
@@ -214,7 +241,7 @@ impl Jobs {
                     batch = watch.next() => batch,
                 };
                 match batch {
-                    Some(Ok(batch)) => self.handle(key.address(), transcoding, batch),
+                    Some(Ok(batch)) => self.handle(batch, &core, feeding.as_deref()).await,
                     Some(Err(error)) => error!(%error, "the ledger cannot be followed"),
                     None => break,
                 }
@@ -245,14 +272,14 @@ impl Jobs {
     }
 
     /// Handles a batch, then remembers that it was handled.
-    fn handle(&self, own: Address, transcoding: &Arc<Transcoding>, batch: Batch) {
+    async fn handle(&self, batch: Batch, core: &Core, feeding: Option<&Broadcasts>) {
         for event in batch.events {
             match event {
-                Event::JobAssigned(job) if is_held(&job, own) => self.begin(&job, transcoding),
-                // It went to somebody else, or is over: ours to end if we had it.
                 Event::JobAssigned(job) | Event::JobEnded(job) => {
-                    transcoding.end(JobId(job.id.0));
-                    self.drop_job(job.id.0);
+                    self.assigned(&job);
+                    if let Some(broadcasts) = feeding {
+                        self.revoke(&job, core, broadcasts).await;
+                    }
                 }
                 Event::JobCreated(_)
                 | Event::JobAcknowledged(_)
@@ -263,6 +290,49 @@ impl Jobs {
         }
         if let Err(error) = self.store.put_cursor(&batch.cursor.0) {
             error!(%error, "the place in the ledger cannot be kept");
+        }
+    }
+
+    /// Takes a job up, or ends it: it went to somebody else, or is over.
+    fn assigned(&self, job: &Job) {
+        match &self.transcoder {
+            Some((key, transcoding)) if is_held(job, key.address()) => {
+                self.begin(job, transcoding);
+            }
+            Some((_, transcoding)) => {
+                transcoding.end(JobId(job.id.0));
+                self.drop_job(job.id.0);
+            }
+            None => {}
+        }
+    }
+
+    /// Ends what this node feeds to those who hold the job no more.
+    async fn revoke(&self, job: &Job, core: &Core, broadcasts: &Broadcasts) {
+        let holder = job
+            .transcoder
+            .as_ref()
+            .filter(|_| job.state != JobState::Ended)
+            .map(|transcoder| transcoder.node.0);
+        let id = JobId(job.id.0);
+        let mut over = Vec::new();
+        self.granted().retain(|(transcoder, granted), _| {
+            let keep = *granted != id || holder.as_ref() == Some(transcoder.public_key());
+            if !keep {
+                over.push(*transcoder);
+            }
+            keep
+        });
+        for transcoder in over {
+            info!(job = %id, transcoder = transcoder.fmt_short(), "the job is not its any more");
+            let revoke = Command::RevokeClaim {
+                transcoder,
+                job: id,
+            };
+            if let Err(error) = core.command(revoke).await {
+                error!(job = %id, %error, "the transcoder is still fed");
+            }
+            broadcasts.withdraw(transcoder, id).await;
         }
     }
 

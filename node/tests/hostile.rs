@@ -136,7 +136,8 @@ impl Raw {
         let hello = encode(&Message::Hello(Hello {
             roles: Roles::default(),
             agent: "raw".into(),
-        }));
+        }))
+        .unwrap();
         streams[0].write_all(&hello.head).await.unwrap();
         streams[0].flush().await.unwrap();
         streams
@@ -200,7 +201,7 @@ async fn a_link_that_does_not_begin_with_hello_never_is_one() {
     for protocol in PROTOCOLS {
         streams.push(raw.open(protocol).await);
     }
-    let ping = encode(&Message::Ping(headwater_proto::Ping { nonce: 1 }));
+    let ping = encode(&Message::Ping(headwater_proto::Ping { nonce: 1 })).unwrap();
     streams[0].write_all(&ping.head).await.unwrap();
     streams[0].flush().await.unwrap();
 

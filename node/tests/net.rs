@@ -175,6 +175,7 @@ async fn a_thousand_chunks_go_through_within_the_credit() {
                 }
                 NetEvent::Violation { violation, .. } => panic!("{violation}"),
                 NetEvent::Connected { .. }
+                | NetEvent::Addresses { .. }
                 | NetEvent::Disconnected { .. }
                 | NetEvent::DialFailed { .. }
                 | NetEvent::Writable { .. } => {}
@@ -335,6 +336,49 @@ async fn a_node_that_knows_one_relay_finds_the_others() {
     relays.sort_unstable();
     assert_eq!(linked, relays);
     for peer in [first, second, edge] {
+        peer.stop().await;
+    }
+}
+
+/// A relay that knows a node only by the overlay walks towards it and links to it, and then
+/// can tell others where it is.
+#[tokio::test]
+async fn a_walk_ends_in_a_link_to_the_target_or_near_it() {
+    let relay = |seed, bootstrap: &[String]| NetConfig {
+        roles: Roles {
+            relayer: true,
+            ..Roles::default()
+        },
+        home_links: 0,
+        ..config(seed, TCP, bootstrap)
+    };
+    let middle = Peer::start(relay(1, &[])).await;
+    let mut target = Peer::start(relay(2, &[middle.address()])).await;
+    let mut seeker = Peer::start(config(3, TCP, &[middle.address()])).await;
+    assert_eq!(target.linked().await, middle.net.node());
+    assert_eq!(seeker.linked().await, middle.net.node());
+
+    let goal = target.net.node();
+    let linked = async {
+        loop {
+            seeker.net.look_up(goal).await;
+            if seeker.net.peers().iter().any(|peer| peer.peer == goal) {
+                break;
+            }
+        }
+    };
+    timeout(Duration::from_secs(20), linked).await.unwrap();
+
+    assert_eq!(seeker.linked().await, goal);
+    let addresses = loop {
+        if let NetEvent::Addresses { peer, addresses } = seeker.next().await
+            && peer == goal
+        {
+            break addresses;
+        }
+    };
+    assert_eq!(addresses, target.net.listen_addresses());
+    for peer in [middle, target, seeker] {
         peer.stop().await;
     }
 }

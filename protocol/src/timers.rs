@@ -67,7 +67,10 @@ impl Timers {
     /// As [`Self::set`], but keeps a wake-up that is earlier: for deadlines that recede
     /// with every sign of life. Whoever is woken looks whether it is really due.
     pub(crate) fn set_no_earlier(&mut self, timer: Timer, at: Option<Time>) {
-        let kept = self.at.get(&timer).is_some_and(|old| at.is_some_and(|at| *old <= at));
+        let kept = self
+            .at
+            .get(&timer)
+            .is_some_and(|old| at.is_some_and(|at| *old <= at));
         if !kept {
             self.set(timer, at);
         }

@@ -16,7 +16,7 @@ use futures::{
     AsyncReadExt as _, AsyncWriteExt as _,
     io::{BufReader, ReadHalf, WriteHalf},
 };
-use headwater_proto::{DecodeError, Hello, Message, NodeId, Roles, encode};
+use headwater_proto::{DecodeError, Hello, Message, NodeId, OutOfBounds, Roles, encode};
 use headwater_protocol::Priority;
 use libp2p::{Multiaddr, Stream};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
@@ -47,6 +47,8 @@ pub(super) enum LinkError {
     Io(#[from] io::Error),
     #[error("neighbour sent {0}")]
     Decode(#[from] DecodeError),
+    #[error("own {0}")]
+    Encode(#[from] OutOfBounds),
     #[error("neighbour did not say hello")]
     NoHello,
     #[error("neighbour does not read")]
@@ -179,7 +181,7 @@ impl Shared {
     }
 }
 
-/// Lives one link; `greeted` is called when both sides have said Hello.
+/// Lives one link; `greeted` is called when the driver was told of it.
 pub(super) async fn live(
     mut new: NewLink,
     shared: Shared,
@@ -208,7 +210,6 @@ pub(super) async fn live(
             return error;
         }
     };
-    greeted().await;
     let (queues, outgoing) = queues();
     let counters = Arc::new(Counters::default());
     tracing::info!(
@@ -247,6 +248,7 @@ pub(super) async fn live(
         let error = "another dial made the link".to_owned();
         shared.tell(NetEvent::DialFailed { dial, error }).await;
     }
+    greeted().await;
     let reason = tokio::select! {
         () = stop.cancelled() => LinkError::Told,
         error = reader::run(new.peer, halves.readers, &shared, &counters) => error,
@@ -271,7 +273,7 @@ async fn greet(streams: Streams, own: Hello) -> Result<(Halves, Hello), LinkErro
     let [ctl, feed, live, backfill] = streams.map(split);
     let (mut ctl_read, mut ctl_write) = ctl;
     let exchange = async {
-        let frame = encode(&Message::Hello(own));
+        let frame = encode(&Message::Hello(own))?;
         ctl_write.write_all(&frame.head).await?;
         ctl_write.flush().await?;
         match reader::next(&mut ctl_read).await? {

@@ -47,7 +47,7 @@ impl Lookups {
     pub(super) fn wait(&mut self, peers: Vec<PeerId>, done: oneshot::Sender<()>, until: Instant) {
         if peers.is_empty() {
             // Whoever asked may have gone; so it is everywhere below.
-            drop(done.send(()));
+            let _gone = done.send(());
         } else {
             self.waiting.push(Waiting { peers, done, until });
         }
@@ -73,7 +73,7 @@ impl Lookups {
 
     fn finish(&mut self, over: impl Fn(&Waiting) -> bool) {
         for waiting in self.waiting.extract_if(.., |waiting| over(waiting)) {
-            drop(waiting.done.send(()));
+            let _gone = waiting.done.send(());
         }
     }
 }

@@ -11,6 +11,7 @@ mod bootstrap;
 mod handler;
 mod hearsay;
 mod link;
+mod lookups;
 mod muxer;
 pub mod policy;
 mod swarm;
@@ -24,7 +25,7 @@ use std::{
 
 use headwater_proto::{AddressText, Checked, Message, NodeId, Roles, SigningKey, Violation};
 use headwater_protocol::Priority;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 pub use swarm::start;
@@ -98,6 +99,13 @@ pub enum NetEvent {
         /// The dial that made it.
         dial: Option<u64>,
     },
+    /// Where others can dial a neighbour, as it says itself and as policy allows.
+    Addresses {
+        /// The neighbour.
+        peer: NodeId,
+        /// Not all of them need be reachable.
+        addresses: Vec<AddressText>,
+    },
     /// The link is gone.
     Disconnected {
         /// The neighbour.
@@ -163,12 +171,18 @@ pub struct PeerInfo {
 #[error("too many dials at once")]
 pub struct Busy;
 
-/// A dial that the driver asks for.
+/// What the driver asks of the swarm's task.
 #[derive(Debug)]
-struct Dial {
-    dial: u64,
-    peer: NodeId,
-    addresses: Vec<AddressText>,
+enum Order {
+    Dial {
+        dial: u64,
+        peer: NodeId,
+        addresses: Vec<AddressText>,
+    },
+    LookUp {
+        target: NodeId,
+        done: oneshot::Sender<()>,
+    },
 }
 
 /// A neighbour's queues.
@@ -191,7 +205,7 @@ fn lock(peers: &Peers) -> MutexGuard<'_, BTreeMap<NodeId, Peer>> {
 pub struct NetHandle {
     node: NodeId,
     peers: Peers,
-    orders: mpsc::Sender<Dial>,
+    orders: mpsc::Sender<Order>,
     listening: Arc<Mutex<Vec<AddressText>>>,
     external: Arc<[AddressText]>,
     known: Arc<Mutex<hearsay::Known>>,
@@ -221,18 +235,30 @@ impl NetHandle {
         }
     }
 
-    /// Connects to a node at exactly these addresses; ends in
-    /// [`NetEvent::Connected`] or [`NetEvent::DialFailed`] with the same number.
+    /// Connects to a node at exactly these addresses, or without any where the overlay
+    /// says that it is; ends in [`NetEvent::Connected`] or [`NetEvent::DialFailed`] with
+    /// the same number.
     ///
     /// # Errors
     /// When too many dials wait already; then nothing follows.
     pub fn dial(&self, dial: u64, peer: NodeId, addresses: Vec<AddressText>) -> Result<(), Busy> {
-        let order = Dial {
+        let order = Order::Dial {
             dial,
             peer,
             addresses,
         };
         self.orders.try_send(order).map_err(|_| Busy)
+    }
+
+    /// Walks the overlay towards a node and links to it, or to whoever is nearest to it
+    /// and nearer than this node. Returns when a link has come of it or nothing can.
+    pub async fn look_up(&self, target: NodeId) {
+        let (done, ended) = oneshot::channel();
+        let order = Order::LookUp { target, done };
+        if self.orders.try_send(order).is_ok() {
+            // The swarm's task drops the sender when it stops, which ends the wait too.
+            drop(ended.await);
+        }
     }
 
     /// Closes the link to a node, and every connection to it.

@@ -1,13 +1,15 @@
-//! The swarm's task: dials, finds relayers, and starts a task per link.
+//! The swarm's task: dials, and starts a task per link.
+
+mod overlay;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use futures::StreamExt as _;
-use headwater_proto::{AddressText, NodeId, Violation};
+use headwater_proto::{AddressText, Violation};
 use libp2p::{
     Multiaddr, PeerId, Swarm, identify, kad, ping,
     swarm::{
@@ -24,13 +26,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
 use super::{
-    Dial, NetConfig, NetError, NetEvent, NetHandle, Peers,
+    NetConfig, NetError, NetEvent, NetHandle, Order, Peers,
     backoff::{BackOff, chance},
     behaviour::LinksEvent,
     bootstrap::{self, Bootstraps},
     hearsay::Known,
     link::{self, LinkError, NewLink},
     lock,
+    lookups::{Lookups, Purpose},
     policy::{self, node_of, peer_of},
     transport::{self, Behaviour, BehaviourEvent, KAD, innermost},
 };
@@ -52,8 +55,6 @@ const BACK_OFF: Duration = Duration::from_secs(1);
 const BACK_OFF_MAX: Duration = Duration::from_secs(60);
 /// A link that ends sooner counts as a failed dial.
 const STEADY: Duration = Duration::from_secs(10);
-/// Links that a relayer keeps to each bucket of its routing table.
-const PER_BUCKET: usize = 2;
 
 /// From tasks back to the swarm's.
 enum News {
@@ -111,6 +112,8 @@ pub async fn start(
         links: BTreeMap::new(),
         dials: BTreeMap::new(),
         avoid: BTreeMap::new(),
+        said: BTreeMap::new(),
+        lookups: Lookups::default(),
         searched: None,
         config,
     };
@@ -120,6 +123,13 @@ pub async fn start(
     }
     tasks.spawn(task.run(ordered, heard));
     Ok((handle, incoming))
+}
+
+fn texts(addresses: &[Multiaddr]) -> Vec<AddressText> {
+    addresses
+        .iter()
+        .filter_map(|address| AddressText::new(&address.to_string()).ok())
+        .collect()
 }
 
 /// A neighbour's link: the task that lives it.
@@ -150,43 +160,76 @@ struct Task {
     links: BTreeMap<PeerId, LinkTask>,
     dials: BTreeMap<u64, PendingDial>,
     avoid: BTreeMap<PeerId, BackOff>,
+    /// Where those with a connection say they can be dialled.
+    said: BTreeMap<PeerId, Vec<AddressText>>,
+    lookups: Lookups,
     searched: Option<Instant>,
 }
 
 impl Task {
-    async fn run(mut self, mut orders: mpsc::Receiver<Dial>, mut news: mpsc::Receiver<News>) {
+    async fn run(mut self, mut orders: mpsc::Receiver<Order>, mut news: mpsc::Receiver<News>) {
         let mut tend = interval(TEND);
         tend.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let ending = self.shared.ending.clone();
         loop {
             tokio::select! { biased;
                 () = ending.cancelled() => break,
-                Some(order) = orders.recv() => self.dial(order).await,
-                Some(news) = news.recv() => self.news(news),
+                Some(order) = orders.recv() => self.order(order).await,
+                Some(news) = news.recv() => self.news(news).await,
                 _ = tend.tick() => self.tend().await,
                 event = self.swarm.select_next_some() => self.event(event).await,
             }
         }
     }
 
-    async fn dial(&mut self, order: Dial) {
-        let dial = order.dial;
-        let error = match peer_of(order.peer) {
-            None => "the id is no valid key".to_owned(),
-            Some(peer) => match self.attempt(peer, &order.addresses) {
-                Err(error) => innermost(&error),
-                Ok(attempt) => {
-                    let until = Instant::now() + DIAL;
-                    let pending = PendingDial {
-                        peer,
-                        attempt,
-                        until,
-                    };
-                    self.dials.insert(dial, pending);
-                    return;
+    async fn order(&mut self, order: Order) {
+        match order {
+            Order::LookUp { target, done } => match peer_of(target) {
+                Some(peer) => self.walk(peer, Purpose::Near(target, done)),
+                None => drop(done.send(())),
+            },
+            Order::Dial {
+                dial,
+                peer,
+                addresses,
+            } => match peer_of(peer) {
+                // Nothing is known of it yet.
+                Some(id) if addresses.is_empty() && !self.swarm.is_connected(&id) => {
+                    self.walk(id, Purpose::Dial(dial, peer));
+                }
+                Some(id) => self.dial(dial, id, &addresses).await,
+                None => {
+                    self.dial_failed(dial, "the id is no valid key".into())
+                        .await
                 }
             },
-        };
+        }
+    }
+
+    async fn dial(&mut self, dial: u64, peer: PeerId, addresses: &[AddressText]) {
+        let node = node_of(&peer);
+        let allow = self.config.allow_private;
+        let addresses = node.map(|node| policy::filter(addresses, node, allow));
+        let addresses = &addresses.unwrap_or_default();
+        if addresses.is_empty() && !self.swarm.is_connected(&peer) {
+            let error = "no address that may be dialled".to_owned();
+            return self.dial_failed(dial, error).await;
+        }
+        match self.attempt(peer, addresses) {
+            Err(error) => self.dial_failed(dial, innermost(&error)).await,
+            Ok(attempt) => {
+                let until = Instant::now() + DIAL;
+                let pending = PendingDial {
+                    peer,
+                    attempt,
+                    until,
+                };
+                self.dials.insert(dial, pending);
+            }
+        }
+    }
+
+    async fn dial_failed(&mut self, dial: u64, error: String) {
         self.shared.tell(NetEvent::DialFailed { dial, error }).await;
     }
 
@@ -229,6 +272,13 @@ impl Task {
             SwarmEvent::ConnectionEstablished { connection_id, .. } => {
                 self.bootstraps.dialled(connection_id, None);
             }
+            SwarmEvent::ConnectionClosed {
+                peer_id,
+                num_established: 0,
+                ..
+            } => {
+                self.said.remove(&peer_id);
+            }
             SwarmEvent::OutgoingConnectionError {
                 connection_id,
                 peer_id,
@@ -266,21 +316,29 @@ impl Task {
             BehaviourEvent::Links(event) => self.links_event(event).await,
             // A neighbour said what it speaks and where it listens: relayers are
             // remembered.
-            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. })
-                if info.protocols.contains(&KAD) =>
-            {
-                self.heard_of(peer_id, &info.listen_addrs, true);
+            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
+                if info.protocols.contains(&KAD) {
+                    self.heard_of(peer_id, &info.listen_addrs, true);
+                }
+                self.identified(peer_id, &info.listen_addrs).await;
             }
             BehaviourEvent::Overlay(kad::Event::OutboundQueryProgressed {
+                id,
                 result: kad::QueryResult::GetClosestPeers(found),
+                step,
                 ..
             }) => {
                 let peers = match found {
                     Ok(found) => found.peers,
                     Err(kad::GetClosestPeersError::Timeout { peers, .. }) => peers,
                 };
-                for info in peers {
+                for info in &peers {
                     self.heard_of(info.peer_id, &info.addrs, false);
+                }
+                if step.last
+                    && let Some(purpose) = self.lookups.ended(id)
+                {
+                    self.walked(purpose, peers).await;
                 }
             }
             BehaviourEvent::Ping(ping::Event {
@@ -297,12 +355,32 @@ impl Task {
         }
     }
 
+    /// A neighbour says where it listens.
+    async fn identified(&mut self, peer: PeerId, addresses: &[Multiaddr]) {
+        let Some(node) = node_of(&peer) else {
+            return;
+        };
+        let mut addresses = policy::filter(&texts(addresses), node, self.config.allow_private);
+        addresses.truncate(headwater_proto::limits::MAX_ADDRESSES);
+        let before = self.said.insert(peer, addresses.clone());
+        let linked = self.links.get(&peer).is_some_and(|l| l.greeted.is_some());
+        if linked && before.as_ref() != Some(&addresses) {
+            self.shared
+                .tell(NetEvent::Addresses {
+                    peer: node,
+                    addresses,
+                })
+                .await;
+        }
+    }
+
     async fn not_reached(&mut self, attempt: ConnectionId, peer: Option<PeerId>, error: String) {
         if !self.bootstraps.dialled(attempt, Some(&error)) {
             debug!(?peer, error, "node not reached");
         }
         if let Some(peer) = peer {
             self.avoid(peer);
+            self.lookups.not_reached(peer);
             if let Some(node) = node_of(&peer) {
                 let known = self.handle.known.lock();
                 known.unwrap_or_else(PoisonError::into_inner).doubt(node);
@@ -314,7 +392,7 @@ impl Task {
             .find(|(_, pending)| pending.attempt == Some(attempt));
         if let Some(dial) = failed.map(|(dial, _)| *dial) {
             self.dials.remove(&dial);
-            self.shared.tell(NetEvent::DialFailed { dial, error }).await;
+            self.dial_failed(dial, error).await;
         }
     }
 
@@ -396,16 +474,9 @@ impl Task {
         })
     }
 
-    fn news(&mut self, news: News) {
+    async fn news(&mut self, news: News) {
         match news {
-            News::Greeted(peer, connection) => {
-                if let Some(link) = self.links.get_mut(&peer)
-                    && link.connection == connection
-                {
-                    link.greeted = Some(Instant::now());
-                }
-                self.bootstraps.reset();
-            }
+            News::Greeted(peer, connection) => self.greeted(peer, connection).await,
             News::Ended(peer, connection, reason) => self.ended(peer, connection, &reason),
             News::Resolved(index, Ok(addresses)) => {
                 let now = Instant::now();
@@ -421,6 +492,22 @@ impl Task {
             News::Resolved(index, Err(reason)) => {
                 self.bootstraps.failed(index, &reason, Instant::now());
             }
+        }
+    }
+
+    async fn greeted(&mut self, peer: PeerId, connection: ConnectionId) {
+        let link = self.links.get_mut(&peer);
+        let Some(link) = link.filter(|link| link.connection == connection) else {
+            return;
+        };
+        link.greeted = Some(Instant::now());
+        self.bootstraps.reset();
+        self.lookups.linked(peer);
+        if let (Some(addresses), Some(peer)) = (self.said.get(&peer), node_of(&peer)) {
+            let addresses = addresses.clone();
+            self.shared
+                .tell(NetEvent::Addresses { peer, addresses })
+                .await;
         }
     }
 
@@ -448,52 +535,15 @@ impl Task {
         }
     }
 
-    /// Takes note of a relayer: itself or another node says that it is one.
-    fn heard_of(&mut self, peer: PeerId, addresses: &[Multiaddr], first_hand: bool) {
-        let Some(node) = node_of(&peer).filter(|node| *node != self.handle.node) else {
-            return;
-        };
-        let texts = addresses
-            .iter()
-            .filter_map(|address| AddressText::new(&address.to_string()).ok())
-            .collect::<Vec<_>>();
-        self.add_relayer(node, &texts, first_hand);
-    }
-
-    fn add_relayer(&mut self, node: NodeId, addresses: &[AddressText], first_hand: bool) {
-        let Some(peer) = peer_of(node) else {
-            return;
-        };
-        let mut addresses = policy::filter(addresses, node, self.config.allow_private);
-        addresses.truncate(headwater_proto::limits::MAX_ADDRESSES);
-        let parsed: Vec<Multiaddr> = addresses
-            .iter()
-            .filter_map(|address| address.as_str().parse().ok())
-            .collect();
-        let known = self.handle.known.lock();
-        let learned = known
-            .unwrap_or_else(PoisonError::into_inner)
-            .learn(node, addresses, first_hand);
-        if !learned {
-            return;
-        }
-        let kad = &mut self.swarm.behaviour_mut().overlay.kad;
-        // The routing table only ever adds addresses: the old ones go first.
-        kad.remove_peer(&peer);
-        for address in parsed {
-            kad.add_address(&peer, address);
-        }
-    }
-
     async fn tend(&mut self) {
         let now = Instant::now();
         let late = self.dials.iter().filter(|(_, d)| d.until <= now);
         let late: Vec<_> = late.map(|(dial, _)| *dial).collect();
         for dial in late {
             self.dials.remove(&dial);
-            let error = "no answer in time".to_owned();
-            self.shared.tell(NetEvent::DialFailed { dial, error }).await;
+            self.dial_failed(dial, "no answer in time".to_owned()).await;
         }
+        self.lookups.expire(now);
         self.avoid.retain(|_, avoid| !avoid.is_forgotten(now));
         let greeted = |link: &LinkTask| link.greeted.is_some();
         if !self.links.values().any(greeted) {
@@ -504,18 +554,6 @@ impl Task {
         if !self.links.is_empty() && self.searched.is_none_or(|at| at + span <= now) {
             self.searched = Some(now);
             self.search();
-        }
-    }
-
-    /// Asks the overlay for the nodes nearest to this one, and a relayer also for those
-    /// around a random place.
-    fn search(&mut self) {
-        let local = *self.swarm.local_peer_id();
-        let kad = &mut self.swarm.behaviour_mut().overlay.kad;
-        kad.get_closest_peers(local);
-        let mut place = [0; 32];
-        if self.config.roles.relayer && getrandom::fill(&mut place).is_ok() {
-            kad.get_closest_peers(place.to_vec());
         }
     }
 
@@ -532,52 +570,5 @@ impl Task {
                 }
             });
         }
-    }
-
-    /// Dials the relayers that this node should be linked to; `true` when links are
-    /// missing.
-    fn dial_overlay(&mut self, now: Instant) -> bool {
-        let wanted = self.wanted();
-        let mut missing = wanted.len() < self.config.home_links;
-        for peer in wanted {
-            if self.links.contains_key(&peer) {
-                continue;
-            }
-            missing = true;
-            if self.avoid.get(&peer).is_some_and(|a| !a.is_over(now)) {
-                continue;
-            }
-            let options = DialOpts::peer_id(peer)
-                .condition(PeerCondition::DisconnectedAndNotDialing)
-                .build();
-            if let Err(error) = self.swarm.dial(options) {
-                debug!(%peer, %error, "relayer not dialled");
-            }
-        }
-        missing
-    }
-
-    /// The nearest relayers; for a relayer also some of each bucket, those with a link
-    /// first. With the nearest every greedy route ends at its goal, and with the others
-    /// it takes few hops.
-    fn wanted(&mut self) -> BTreeSet<PeerId> {
-        let key = kad::KBucketKey::from(*self.swarm.local_peer_id());
-        let kad = &mut self.swarm.behaviour_mut().overlay.kad;
-        let nearest = kad.get_closest_local_peers(&key);
-        let mut wanted: BTreeSet<PeerId> = nearest
-            .map(kad::KBucketKey::into_preimage)
-            .take(self.config.home_links)
-            .collect();
-        if self.config.roles.relayer {
-            for bucket in kad.kbuckets() {
-                let mut peers: Vec<PeerId> = bucket
-                    .iter()
-                    .map(|entry| *entry.node.key.preimage())
-                    .collect();
-                peers.sort_by_key(|peer| (!self.links.contains_key(peer), *peer));
-                wanted.extend(peers.into_iter().take(PER_BUCKET));
-            }
-        }
-        wanted
     }
 }

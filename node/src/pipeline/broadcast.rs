@@ -463,6 +463,17 @@ impl Broadcasts {
         true
     }
 
+    /// Takes a transcoder's renditions for a job out of the master playlist.
+    pub async fn withdraw(&self, transcoder: NodeId, job: JobId) {
+        let name = lock(&self.live).iter_mut().find_map(|(name, live)| {
+            let had = live.variants.remove(&(transcoder, job));
+            had.map(|_| name.clone())
+        });
+        if let Some(name) = name {
+            self.update_master(&name, false).await;
+        }
+    }
+
     /// The encoder is gone: for good, or the broadcast waits for it.
     async fn end_session(
         self: &Arc<Self>,

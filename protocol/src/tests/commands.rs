@@ -96,6 +96,24 @@ fn chunks_must_be_those_of_the_header() {
 }
 
 #[test]
+fn a_payload_that_is_not_what_was_signed_is_refused() {
+    let mut world = World::pair();
+    let stream = world.publish();
+    let (header, mut chunks) = world.part(0, &stream, at(0, 0), 0);
+    let mut bytes = chunks[1].to_vec();
+    bytes[100] ^= 1;
+    chunks[1] = bytes.into();
+
+    let refused = world.refused(0, Command::Append { header, chunks });
+
+    assert_eq!(refused, CommandError::PayloadMismatch);
+    assert_eq!(
+        world.sent(0, 1, |m| matches!(m, headwater_proto::Message::Part(_))),
+        0
+    );
+}
+
+#[test]
 fn nothing_can_be_done_with_a_stream_that_is_not_open() {
     let mut world = World::pair();
     let stream = world.manifest(0).source();

@@ -307,7 +307,7 @@ fn a_gap_without_the_part_after_it_changes_nothing() {
 
     let request = last_sub(&world, 1, 0);
     let to = Position {
-        segment: u64::MAX,
+        segment: headwater_proto::limits::MAX_SEGMENT,
         part: 0,
     };
     world.arrive(

@@ -210,6 +210,7 @@ impl Script {
             job: JobId(u64::from(c % 2)),
             transcoder: self.peer(c),
             addresses: Vec::new(),
+            sealed: None,
             sequence: u64::from(c / 64),
             expires_ms: 0,
         }

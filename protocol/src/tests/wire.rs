@@ -12,7 +12,7 @@ pub(crate) struct Wire {
 impl Wire {
     /// Encodes, decodes and checks a message.
     pub(crate) fn carry(&mut self, message: &Message) -> Result<Checked<Message>, Violation> {
-        let frame = encode(message);
+        let frame = encode(message).expect("a node sends nothing beyond the bounds");
         let mut bytes = BytesMut::with_capacity(frame.len());
         bytes.extend_from_slice(&frame.head);
         bytes.extend_from_slice(frame.payload.as_deref().unwrap_or_default());

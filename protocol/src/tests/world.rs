@@ -482,6 +482,7 @@ impl World {
                     job: *job,
                     transcoder: host.id,
                     addresses: vec![address],
+                    sealed: None,
                     sequence: host.sequence,
                     expires_ms: 1,
                 };

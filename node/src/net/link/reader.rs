@@ -80,10 +80,29 @@ fn messages(reader: Reader) -> BoxStream<'static, Result<Sized, LinkError>> {
     }))
 }
 
-/// The next message; `None` when the substream ends between two.
+/// The next message of a known kind; `None` when the substream ends between two.
 pub(super) async fn next(
     reader: &mut (impl AsyncRead + Unpin),
 ) -> Result<Option<Sized>, LinkError> {
+    loop {
+        let Some((header, size)) = next_header(reader).await? else {
+            return Ok(None);
+        };
+        match header {
+            Header::Unknown => {}
+            Header::Message(message) => return Ok(Some((*message, size))),
+            Header::Chunk(chunk) => {
+                let payload = read_exact(reader, chunk.payload_len()).await?;
+                let size = size + payload.len();
+                return Ok(Some((chunk.finish(payload)?, size)));
+            }
+        }
+    }
+}
+
+async fn next_header(
+    reader: &mut (impl AsyncRead + Unpin),
+) -> Result<Option<(Header, usize)>, LinkError> {
     let mut prefix = LengthPrefix::default();
     let mut size = 0;
     let len = loop {
@@ -100,15 +119,8 @@ pub(super) async fn next(
             break len;
         }
     };
-    size += len;
-    match decode_header(read_exact(reader, len).await?)? {
-        Header::Message(message) => Ok(Some((*message, size))),
-        Header::Chunk(chunk) => {
-            size += chunk.payload_len();
-            let payload = read_exact(reader, chunk.payload_len()).await?;
-            Ok(Some((chunk.finish(payload)?, size)))
-        }
-    }
+    let header = decode_header(read_exact(reader, len).await?)?;
+    Ok(Some((header, size + len)))
 }
 
 async fn read_exact(reader: &mut (impl AsyncRead + Unpin), len: usize) -> Result<Bytes, LinkError> {

@@ -161,11 +161,22 @@ impl<W: AsyncWrite + Unpin> Lane<W> {
         if self.frame.is_none() {
             match self.poll_message(cx) {
                 Poll::Ready(Some(message)) => {
-                    self.frame = Some(Writing {
-                        frame: encode(&message),
-                        written: 0,
-                        credit: message_cost(&message),
-                    });
+                    let credit = message_cost(&message);
+                    match encode(&message) {
+                        Ok(frame) => {
+                            self.frame = Some(Writing {
+                                frame,
+                                written: 0,
+                                credit,
+                            });
+                        }
+                        // A neighbour would count it against this node.
+                        Err(reason) => {
+                            tracing::error!(%reason, "own message not sent");
+                            let bytes = 0;
+                            return Ok(Poll::Ready(Step::Wrote { bytes, credit }));
+                        }
+                    }
                 }
                 Poll::Ready(None) => return Err(LinkError::Closed),
                 Poll::Pending => return self.poll_flush(cx),

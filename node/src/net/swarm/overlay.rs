@@ -76,13 +76,8 @@ impl Task {
                     .find(|(node, _)| *node == target)
                     .map(|(_, addresses)| texts(&addresses))
                     .unwrap_or_default();
-                let addresses = policy::filter(&addresses, target, self.config.allow_private);
-                match peer_of(target).filter(|_| !addresses.is_empty()) {
-                    Some(peer) => self.dial(dial, peer, &addresses).await,
-                    None => {
-                        let error = "nobody says where it can be dialled".to_owned();
-                        self.dial_failed(dial, error).await;
-                    }
+                if let Some(peer) = peer_of(target) {
+                    self.dial(dial, peer, &addresses).await;
                 }
             }
             Purpose::Near(target, done) => {
