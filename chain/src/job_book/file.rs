@@ -6,7 +6,7 @@
 
 use std::{
     fs::{self, OpenOptions},
-    io::{Read as _, Seek as _, SeekFrom, Write as _},
+    io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -54,6 +54,23 @@ impl File {
         let started = start(path, &file);
         file.unlock().map_err(error)?;
         started?;
+        Self::caught_up(path, file)
+    }
+
+    /// Opens the file, which has to exist.
+    pub(super) fn open_existing(path: &Path) -> Result<Self, LedgerError> {
+        let file = OpenOptions::new().read(true).append(true).open(path);
+        let file = file.map_err(|reason| {
+            if reason.kind() == ErrorKind::NotFound {
+                LedgerError::Missing(path.to_owned())
+            } else {
+                io_error(path, &reason)
+            }
+        })?;
+        Self::caught_up(path, file)
+    }
+
+    fn caught_up(path: &Path, file: fs::File) -> Result<Self, LedgerError> {
         let mut book = Self::over(path, file)?;
         book.refresh()?;
         Ok(book)
@@ -108,18 +125,38 @@ impl File {
     }
 
     /// Takes in what other processes wrote; returns each entry's number and events.
+    ///
+    /// Nobody waits for readers, so an entry that a killed process left half written may
+    /// be replaced while it is read. What looks damaged is therefore read again while
+    /// nobody writes.
     pub(super) fn read_new(&mut self) -> Result<Vec<(u64, Vec<Event>)>, LedgerError> {
+        let mut batches = Vec::new();
+        let read = self.read_into(&mut batches);
+        if matches!(read, Err(LedgerError::Damaged { .. })) {
+            let error = |path: &Path, reason| io_error(path, &reason);
+            self.file.lock_shared().map_err(|e| error(&self.path, e))?;
+            let again = self.read_into(&mut batches);
+            self.file.unlock().map_err(|e| error(&self.path, e))?;
+            again?;
+        } else {
+            read?;
+        }
+        Ok(batches)
+    }
+
+    fn read_into(&mut self, batches: &mut Vec<(u64, Vec<Event>)>) -> Result<(), LedgerError> {
         let mut text = Vec::new();
         self.file
             .seek(SeekFrom::Start(self.offset))
             .and_then(|_| self.file.read_to_end(&mut text))
             .map_err(|reason| io_error(&self.path, &reason))?;
-        let mut batches = Vec::new();
         // What comes after the last line's end is an entry that is being written, or that
         // a killed process left behind.
-        while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<_> = text.drain(..=end).collect();
-            let (change, checksum) = self.parse(&line[..end]).ok_or(LedgerError::Damaged {
+        for line in text.split_inclusive(|byte| *byte == b'\n') {
+            let Some((b'\n', entry)) = line.split_last() else {
+                break;
+            };
+            let (change, checksum) = self.parse(entry).ok_or(LedgerError::Damaged {
                 path: self.path.clone(),
                 at: self.offset,
             })?;
@@ -129,7 +166,7 @@ impl File {
             let events = self.state.apply(&change, checksum);
             batches.push((self.entries, events));
         }
-        Ok(batches)
+        Ok(())
     }
 
     fn parse(&self, line: &[u8]) -> Option<(Change, [u8; 32])> {
@@ -169,7 +206,7 @@ impl File {
         &mut self,
         change: impl FnOnce(&State) -> Result<Option<Change>, LedgerError>,
     ) -> Result<(), LedgerError> {
-        self.refresh()?;
+        self.read_into(&mut Vec::new())?;
         let Some(change) = change(&self.state)? else {
             return Ok(());
         };
@@ -187,7 +224,7 @@ impl File {
             .and_then(|()| self.file.write_all(line.as_bytes()))
             .and_then(|()| self.file.sync_data())
             .map_err(|reason| io_error(&self.path, &reason))?;
-        self.refresh()
+        self.read_into(&mut Vec::new())
     }
 }
 
@@ -212,7 +249,14 @@ fn start(path: &Path, mut file: &fs::File) -> Result<(), LedgerError> {
     file.set_len(0).map_err(error)?;
     file.write_all(format!("{MAGIC}{}\n", to_hex(&id)).as_bytes())
         .and_then(|()| file.sync_all())
+        .and_then(|()| sync_folder(path))
         .map_err(error)
+}
+
+/// Makes a new file's name as lasting as what is in it.
+fn sync_folder(path: &Path) -> std::io::Result<()> {
+    let folder = path.parent().filter(|f| !f.as_os_str().is_empty());
+    fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn chained(before: &[u8; 32], json: &str) -> [u8; 32] {
