@@ -4,6 +4,7 @@
 //! of parts and chunks. The swarm's task only keeps account of connections; each link has
 //! a task of its own that reads, verifies and writes.
 
+mod address;
 mod behaviour;
 mod handler;
 mod link;
@@ -20,6 +21,7 @@ use headwater_protocol::Priority;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+pub use address::{Purpose, check_address};
 pub use swarm::start;
 
 /// How a node links to others.

@@ -29,6 +29,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     NetConfig, NetError, NetEvent, NetHandle, Order, Peer, PeerInfo, Peers,
+    address::{self, Purpose},
     behaviour::{Links, LinksEvent},
     link, lock,
     policy::{self, check_multiaddr, node_of, peer_of},
@@ -79,9 +80,9 @@ pub async fn start(
     tasks: &TaskTracker,
     stop: CancellationToken,
 ) -> Result<(NetHandle, mpsc::Receiver<NetEvent>), NetError> {
-    let listen = parse(&config.listen, "--listen")?;
-    let external = parse(&config.external, "--external-addr")?;
-    let bootstrap = parse(&config.bootstrap, "--bootstrap")?;
+    let listen = parse(&config.listen, "--listen", Purpose::Listen)?;
+    let external = parse(&config.external, "--external-addr", Purpose::Reach)?;
+    let bootstrap = parse(&config.bootstrap, "--bootstrap", Purpose::Reach)?;
     let node = config.key.node_id();
     let mut swarm = build(&config)?;
     for address in external {
@@ -132,31 +133,17 @@ pub async fn start(
     Ok((handle, incoming))
 }
 
-fn parse(texts: &[String], flag: &'static str) -> Result<Vec<Multiaddr>, NetError> {
+fn parse(
+    texts: &[String],
+    flag: &'static str,
+    purpose: Purpose,
+) -> Result<Vec<Multiaddr>, NetError> {
     let one = |text: &String| {
-        let error = |reason: String| NetError::Address {
+        address::parse(text, purpose).map_err(|reason| NetError::Address {
             flag,
             address: text.clone(),
             reason,
-        };
-        let address: Multiaddr = text.parse().map_err(|e| {
-            error(format!(
-                "{e}; an address is such as /ip4/192.0.2.1/tcp/4935"
-            ))
-        })?;
-        let mut parts = address.iter().skip(1);
-        let spoken = match parts.next() {
-            Some(Protocol::Tcp(_)) => true,
-            Some(Protocol::Udp(_)) => matches!(parts.next(), Some(Protocol::QuicV1)),
-            _ => false,
-        };
-        if spoken {
-            Ok(address)
-        } else {
-            Err(error(
-                "only /tcp/PORT and /udp/PORT/quic-v1 are spoken".into(),
-            ))
-        }
+        })
     };
     texts.iter().map(one).collect()
 }

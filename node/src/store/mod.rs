@@ -15,6 +15,10 @@ use std::{
 use headwater_proto::{AddressText, NodeId, SigningKey};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use crate::secret::Secret;
+
+/// The file of the node's identity.
+const NODE_KEY: &str = "node.key";
 /// Relayers remembered at most.
 const MAX_PEERS: usize = 256;
 /// Layout of the database; a newer one is not touched.
@@ -46,6 +50,24 @@ pub enum StoreError {
     Key {
         /// The file.
         path: String,
+    },
+    /// There is no `node.key`.
+    #[error("there is no node key at {path}; `headwater node` makes one when it first starts")]
+    NoKey {
+        /// The file.
+        path: String,
+    },
+    /// The database is not the one that was written.
+    #[error(
+        "the database {path} is damaged ({reason}); restore it from a copy, or move it away \
+         to begin with an empty one: node.key and with it the node's id stay as they are, \
+         publish keys and held jobs are lost"
+    )]
+    Lost {
+        /// Its directory.
+        path: String,
+        /// What was found.
+        reason: String,
     },
     /// A newer program wrote it.
     #[error("data directory {path} was written by a newer version of headwater")]
@@ -89,6 +111,21 @@ pub struct HeldJob {
     pub stream: String,
     /// Names of the renditions that are wanted; empty for the node's own ladder.
     pub profiles: Vec<String>,
+}
+
+/// The id of the node whose data directory this is. Changes nothing, and can be asked
+/// while the node runs.
+///
+/// # Errors
+/// When there is no key, or it is damaged.
+pub fn node_id(path: &Path) -> Result<NodeId, StoreError> {
+    let file = path.join(NODE_KEY);
+    match identity::load(&file)? {
+        Some(key) => Ok(key.node_id()),
+        None => Err(StoreError::NoKey {
+            path: file.display().to_string(),
+        }),
+    }
 }
 
 /// The data directory of a running node.
@@ -143,7 +180,7 @@ impl Store {
     /// # Errors
     /// When the key's file is damaged or cannot be read or written.
     pub fn node_key(&self) -> Result<SigningKey, StoreError> {
-        identity::load_or_create(&self.path.join("node.key"))
+        identity::load_or_create(&self.path.join(NODE_KEY))
     }
 
     /// The broadcast that a name was last published as.
@@ -175,16 +212,17 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn publish_key(&self, name: &str) -> Result<Option<String>, StoreError> {
-        self.get(&format!("publish-key/{name}"))
+    pub fn publish_key(&self, name: &str) -> Result<Option<Secret>, StoreError> {
+        let key: Option<String> = self.get(&format!("publish-key/{name}"))?;
+        Ok(key.map(Secret::from))
     }
 
     /// Remembers a publish key that was made for a name.
     ///
     /// # Errors
     /// When the database cannot be written.
-    pub fn put_publish_key(&self, name: &str, key: &str) -> Result<(), StoreError> {
-        self.put(&format!("publish-key/{name}"), &key)
+    pub fn put_publish_key(&self, name: &str, key: &Secret) -> Result<(), StoreError> {
+        self.put(&format!("publish-key/{name}"), &key.expose())
     }
 
     /// How far the ledger has been followed.
