@@ -7,6 +7,7 @@
 mod address;
 mod behaviour;
 mod handler;
+mod known;
 mod link;
 pub mod policy;
 mod swarm;
@@ -39,7 +40,7 @@ pub struct NetConfig {
     pub external: Vec<String>,
     /// Multiaddrs of nodes to begin with.
     pub bootstrap: Vec<String>,
-    /// Relayers known from earlier runs.
+    /// Relayers known from earlier runs, the most useful first.
     pub known: Vec<(NodeId, Vec<AddressText>)>,
     /// Dial private and loopback addresses that others tell us of.
     pub allow_private: bool,
@@ -177,7 +178,7 @@ pub struct NetHandle {
     orders: mpsc::Sender<Order>,
     listening: Arc<Mutex<Vec<AddressText>>>,
     external: Arc<[AddressText]>,
-    known: Arc<Mutex<BTreeMap<NodeId, Vec<AddressText>>>>,
+    known: Arc<Mutex<known::Known>>,
 }
 
 impl NetHandle {
@@ -248,13 +249,13 @@ impl NetHandle {
         }
     }
 
-    /// Relayers that are known, to be dialled in a later run.
+    /// Relayers that are known, to be dialled in a later run; the most useful first.
     #[must_use]
-    pub fn known_relayers(&self) -> BTreeMap<NodeId, Vec<AddressText>> {
+    pub fn known_relayers(&self) -> Vec<(NodeId, Vec<AddressText>)> {
         self.known
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+            .ranked()
     }
 
     fn order(&self, order: Order) {

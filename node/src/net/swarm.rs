@@ -31,6 +31,7 @@ use super::{
     NetConfig, NetError, NetEvent, NetHandle, Order, Peer, PeerInfo, Peers,
     address::{self, Purpose},
     behaviour::{Links, LinksEvent},
+    known::Known,
     link, lock,
     policy::{self, check_multiaddr, node_of, peer_of},
 };
@@ -56,6 +57,15 @@ struct Behaviour {
     kad: kad::Behaviour<kad::store::MemoryStore>,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
+}
+
+/// Who said where a relayer is.
+#[derive(Debug, Clone, Copy)]
+enum Word {
+    /// It itself, over a connection of its own.
+    Its,
+    /// Somebody else.
+    Others,
 }
 
 /// From tasks of links back to the swarm's.
@@ -93,7 +103,7 @@ pub async fn start(
     let (orders, ordered) = mpsc::channel(ORDERS);
     let (news, heard) = mpsc::channel(EVENTS);
     let peers = Peers::default();
-    let known: BTreeMap<_, _> = config.known.iter().cloned().collect();
+    let known = Known::of_earlier_run(&config.known);
     let handle = NetHandle {
         node,
         peers: peers.clone(),
@@ -410,13 +420,13 @@ impl Task {
             SwarmEvent::Behaviour(BehaviourEvent::Kad(kad::Event::RoutablePeer {
                 peer,
                 address,
-            })) => self.add_relayer(peer, [address]),
+            })) => self.add_relayer(peer, [address], Word::Others),
             SwarmEvent::Behaviour(BehaviourEvent::Kad(kad::Event::OutboundQueryProgressed {
                 result: kad::QueryResult::GetClosestPeers(Ok(found)),
                 ..
             })) => {
                 for info in found.peers {
-                    self.add_relayer(info.peer_id, info.addrs);
+                    self.add_relayer(info.peer_id, info.addrs, Word::Others);
                 }
             }
             SwarmEvent::OutgoingConnectionError {
@@ -584,11 +594,16 @@ impl Task {
     fn identified(&mut self, peer: PeerId, info: identify::Info) {
         let kad = libp2p::StreamProtocol::new("/headwater/kad/1");
         if info.protocols.contains(&kad) {
-            self.add_relayer(peer, info.listen_addrs);
+            self.add_relayer(peer, info.listen_addrs, Word::Its);
         }
     }
 
-    fn add_relayer(&mut self, peer: PeerId, addresses: impl IntoIterator<Item = Multiaddr>) {
+    fn add_relayer(
+        &mut self,
+        peer: PeerId,
+        addresses: impl IntoIterator<Item = Multiaddr>,
+        word: Word,
+    ) {
         let Some(node) = node_of(&peer).filter(|node| *node != self.node) else {
             return;
         };
@@ -604,11 +619,12 @@ impl Task {
             return;
         }
         kept.truncate(headwater_proto::limits::MAX_ADDRESSES);
-        let known = &self.handle.known;
-        known
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(node, kept);
+        let known = self.handle.known.lock();
+        let mut known = known.unwrap_or_else(PoisonError::into_inner);
+        match word {
+            Word::Its => known.met(node, kept),
+            Word::Others => known.heard_of(node, kept),
+        }
     }
 
     /// Keeps links to the relayers nearest to this node, and finds more of them.

@@ -10,7 +10,7 @@ use std::{
 use headwater_proto::SigningKey;
 use zeroize::Zeroizing;
 
-use super::{StoreError, io};
+use super::error::{StoreError, io};
 
 pub(super) fn create_private_dir(path: &Path) -> Result<(), StoreError> {
     if path.is_dir() {
