@@ -28,10 +28,10 @@ use crate::{
 struct Cli {
     /// What is logged, on stderr: error, warn, info, debug, trace, or directives such as
     /// headwater=debug [default: info]
-    #[arg(long, global = true, value_name = "FILTER")]
+    #[arg(long, global = true, value_name = "FILTER", display_order = 100)]
     log: Option<String>,
     /// How log lines look [default: text]
-    #[arg(long, global = true, value_name = "FORMAT", value_parser = ["text", "json"])]
+    #[arg(long, global = true, value_name = "FORMAT", value_parser = ["text", "json"], display_order = 101)]
     log_format: Option<String>,
     #[command(subcommand)]
     command: Command,

@@ -5,16 +5,19 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use anyhow::Context as _;
 use clap::Args;
-use headwater_media::{ingest, push};
+use headwater_media::{
+    ingest,
+    push::{self, PushError},
+};
 use indicatif::{ProgressBar, ProgressStyle};
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::timeout};
 
 use super::{interrupted, say};
 use crate::{
@@ -81,18 +84,19 @@ fn server(url: &str) -> Option<String> {
 
 pub(super) async fn run(publish: Publish) -> anyhow::Result<()> {
     let probe = ingest::probe(&publish.input)?;
-    reach(&publish.server).await?;
     let bar = progress_bar(probe.duration)?;
+    let server = publish.server.clone();
+    // Media seconds sent, and one more; 0 before the server has taken anything.
+    let sent = Arc::new(AtomicU64::new(0));
     let stop = Arc::new(AtomicBool::new(false));
-    let stopped = stop.clone();
-    let progress = bar.clone();
+    let (progress, reported, stopped) = (bar.clone(), sent.clone(), stop.clone());
     let sending = tokio::task::spawn_blocking(move || {
-        let mut sent = Duration::ZERO;
         let mut report = |at: push::Progress| {
-            sent = at.sent;
-            let length = at.length.as_secs().max(1);
-            progress.set_position(sent.as_secs() % length);
-            progress.set_message(clock_time(sent));
+            let seconds = at.sent.as_secs();
+            if reported.swap(seconds + 1, Ordering::Relaxed) <= seconds {
+                progress.set_position(seconds % at.length.as_secs().max(1));
+                progress.set_message(clock_time(seconds));
+            }
             if stopped.load(Ordering::Relaxed) {
                 return ControlFlow::Break(());
             }
@@ -100,32 +104,56 @@ pub(super) async fn run(publish: Publish) -> anyhow::Result<()> {
         };
         let url = publish.url.expose();
         let mut clock = RealTime::default();
-        push::run(&publish.input, url, publish.repeat, &mut clock, &mut report).map(|()| sent)
+        push::run(&publish.input, url, publish.repeat, &mut clock, &mut report)
     });
     tokio::pin!(sending);
     let result = tokio::select! {
         result = &mut sending => result,
+        unreachable = waited_in_vain(&server, &sent) => return Err(unreachable),
         interrupted = interrupted() => {
             interrupted?;
             stop.store(true, Ordering::Relaxed);
+            if sent.load(Ordering::Relaxed) == 0 {
+                return Ok(());
+            }
             sending.await
         }
     };
     bar.finish_and_clear();
-    let sent = result
-        .context("the sending thread failed")?
-        .with_context(|| format!("publishing to {}", publish.server))?;
-    say(format_args!("sent: {}", clock_time(sent)))
+    let seconds = sent.load(Ordering::Relaxed).checked_sub(1);
+    match (result.context("the sending thread failed")?, seconds) {
+        (Ok(()), seconds) => say(format_args!("sent: {}", clock_time(seconds.unwrap_or(0)))),
+        (Err(PushError::Server(reason)), Some(seconds)) => {
+            let after = clock_time(seconds);
+            anyhow::bail!("{server} closed the connection after {after} ({reason})")
+        }
+        (Err(PushError::Server(reason)), None) => {
+            reach(&server).await?;
+            anyhow::bail!("{server} refuses the stream; check the stream key ({reason})")
+        }
+        (Err(error @ (PushError::Input(_) | PushError::Ffmpeg(_))), _) => Err(error.into()),
+    }
 }
 
-/// Whether somebody answers there. FFmpeg, which sends, cannot say why nobody does, and
-/// waits for minutes.
+/// Why the server has not taken anything after a while, if nobody answers there. FFmpeg,
+/// which sends, would wait for minutes.
+async fn waited_in_vain(server: &str, sent: &AtomicU64) -> anyhow::Error {
+    tokio::time::sleep(CONNECT).await;
+    if sent.load(Ordering::Relaxed) == 0
+        && let Err(error) = reach(server).await
+    {
+        return error;
+    }
+    std::future::pending().await
+}
+
+/// Whether somebody answers there; FFmpeg cannot say why nobody does.
 async fn reach(server: &str) -> anyhow::Result<()> {
     let found = tokio::net::lookup_host(server).await;
     let addresses: Vec<_> = found
         .with_context(|| format!("there is no host for {server}; check --to"))?
         .collect();
-    let connected = tokio::time::timeout(CONNECT, TcpStream::connect(&addresses[..])).await;
+    let connected = timeout(CONNECT, TcpStream::connect(&addresses[..])).await;
     let unreachable = || format!("nobody answers at {server}; is the broadcaster running?");
     connected
         .with_context(unreachable)?
@@ -141,15 +169,17 @@ fn progress_bar(length: Duration) -> anyhow::Result<ProgressBar> {
         bar.set_style(ProgressStyle::with_template("{spinner} {msg} sent")?);
         return Ok(bar);
     }
-    let template = format!("{{bar:30}} {{msg}} sent, a round is {}", clock_time(length));
+    let template = format!(
+        "{{bar:30}} {{msg}} sent, a round is {}",
+        clock_time(length.as_secs())
+    );
     let bar = ProgressBar::new(length.as_secs());
     bar.set_style(ProgressStyle::with_template(&template)?);
     Ok(bar)
 }
 
 /// Hours, minutes and seconds, as players show them.
-fn clock_time(span: Duration) -> String {
-    let seconds = span.as_secs();
+fn clock_time(seconds: u64) -> String {
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
     if hours > 0 {
         format!("{hours}:{minutes:02}:{seconds:02}")
@@ -184,7 +214,7 @@ mod tests {
 
     #[test]
     fn times_are_shown_as_players_do() {
-        assert_eq!(clock_time(Duration::from_secs(61)), "1:01");
-        assert_eq!(clock_time(Duration::from_secs(3 * 3600 + 5)), "3:00:05");
+        assert_eq!(clock_time(61), "1:01");
+        assert_eq!(clock_time(3 * 3600 + 5), "3:00:05");
     }
 }

@@ -45,7 +45,10 @@ impl Raw {
     /// When none was named, or not as `file:PATH`.
     pub fn job_book(self) -> Result<PathBuf, ConfigErrors> {
         self.only(|check| match check.text(Setting::Ledger, value::ledger) {
-            Some(None) => check.missing(Setting::Ledger, "say which with --ledger file:PATH"),
+            Some(None) => check.missing(
+                Setting::Ledger,
+                "a ledger is needed, such as --ledger file:PATH",
+            ),
             Some(book) => book,
             None => None,
         })

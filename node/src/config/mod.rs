@@ -179,7 +179,7 @@ mod tests {
         let expected = [
             "--transcoder yes: a transcoder needs a ledger",
             "--keystore /nonexistent/key.json: No such file",
-            "--password-file /nonexistent/password: password file",
+            "--password-file /nonexistent/password: No such file",
             "--part 1500ms: a part is no longer than a segment",
         ];
         assert_eq!(errors.len(), expected.len(), "{errors:#?}");

@@ -135,8 +135,13 @@ pub(super) fn keystore(text: &str) -> Result<PathBuf, String> {
 /// Reads the path of a file that holds a password.
 pub(super) fn password_file(text: &str) -> Result<PathBuf, String> {
     let path = path(text)?;
-    read_password(&path).map_err(|error| error.to_string())?;
-    Ok(path)
+    match read_password(&path) {
+        Ok(_) => Ok(path),
+        Err(PasswordError::File { reason, .. }) => Err(reason.to_string()),
+        Err(PasswordError::Empty { .. }) => {
+            Err("it is empty; write the password on its first line".to_owned())
+        }
+    }
 }
 
 /// Why a password cannot be had.
