@@ -74,30 +74,34 @@ async fn play(app: &App, id: MediaId, output: Option<PathBuf>) -> anyhow::Result
         say(format_args!("player: {player}"))?;
         return std::future::pending().await;
     };
-    let stream = match id {
-        MediaId::Stream(stream) => stream,
-        MediaId::Manifest(manifest) => {
-            let mut master = app.core().follow(manifest).await?;
-            let known = master
-                .wait_for(|state| matches!(state, MasterState::Known(_)))
-                .await?;
-            let MasterState::Known(body) = &*known else {
-                anyhow::bail!("the broadcast has no master playlist");
-            };
-            let first = body.value().renditions.first();
-            first
-                .context("the broadcast has no renditions")?
-                .stream
-                .clone()
-        }
-    };
+    // What cannot be written is said before anything is waited for.
     if path.as_os_str() == "-" {
+        let stream = first_rendition(app, id).await?;
         write(app, stream, tokio::io::stdout()).await
     } else {
         let file = tokio::fs::File::create(&path).await;
         let file = file.with_context(|| format!("cannot write {}", path.display()))?;
+        let stream = first_rendition(app, id).await?;
         write(app, stream, file).await
     }
+}
+
+/// The stream that is meant: of a broadcast its first rendition, once it is known.
+async fn first_rendition(app: &App, id: MediaId) -> anyhow::Result<StreamId> {
+    let manifest = match id {
+        MediaId::Stream(stream) => return Ok(stream),
+        MediaId::Manifest(manifest) => manifest,
+    };
+    let mut master = app.core().follow(manifest).await?;
+    let known = master
+        .wait_for(|state| matches!(state, MasterState::Known(_)))
+        .await?;
+    let MasterState::Known(body) = &*known else {
+        anyhow::bail!("the broadcast has no master playlist");
+    };
+    let first = body.value().renditions.first();
+    let first = first.context("the broadcast has no renditions")?;
+    Ok(first.stream.clone())
 }
 
 /// Writes a stream until its end, or until nobody reads it any more.
