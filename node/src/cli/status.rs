@@ -35,8 +35,11 @@ pub(super) async fn run(args: StatusArgs, admin: String) -> anyhow::Result<()> {
     let path = args.node.map(|node| format!("/{node}")).unwrap_or_default();
     let url = format!("http://{admin}/api/v1/status{path}");
     let client = reqwest::Client::builder().no_proxy().build()?;
-    let response = client.get(&url).send().await.with_context(|| {
-        format!("no node answers at {admin}; is it running, and is --admin right?")
+    let response = client.get(&url).send().await.map_err(|error| {
+        let cause = innermost(&error);
+        anyhow::anyhow!(
+            "no node answers at {admin}; is it running, and is --admin right? ({cause})"
+        )
     })?;
     let ok = response.status().is_success();
     let text = response.text().await?;
@@ -84,4 +87,13 @@ pub(super) async fn run(args: StatusArgs, admin: String) -> anyhow::Result<()> {
         ]);
     }
     say(table)
+}
+
+/// What the system said; what stands between it and the user says nothing more.
+fn innermost<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a dyn std::error::Error {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost
 }
