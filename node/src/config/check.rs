@@ -181,8 +181,7 @@ impl Check {
     fn addresses(&mut self, key: Setting, purpose: Purpose) -> Option<Vec<String>> {
         let texts = match self.raw.given(key).map(|given| &given.value) {
             Some(Value::Many(texts)) => texts.clone(),
-            Some(Value::One(text)) => vec![text.clone()],
-            Some(Value::Hidden(_)) | None => Vec::new(),
+            Some(Value::One(_) | Value::Hidden(_)) | None => Vec::new(),
         };
         let before = self.problems.len();
         for text in &texts {

@@ -58,6 +58,26 @@ impl From<Vec<Secret>> for Value {
     }
 }
 
+impl Value {
+    /// The same in the form that the key's values have.
+    fn fit(self, key: Setting) -> Self {
+        match (key.kind(), self) {
+            (Kind::Switch | Kind::Number | Kind::Text, Self::Many(texts)) => {
+                Self::One(texts.join(","))
+            }
+            (Kind::List, Self::One(text)) => Self::Many(vec![text]),
+            (Kind::Secrets, Self::One(text)) => Self::Hidden(vec![text.into()]),
+            (Kind::Secrets, Self::Many(texts)) => {
+                Self::Hidden(texts.into_iter().map(Secret::from).collect())
+            }
+            (kind, Self::Hidden(secrets)) if kind != Kind::Secrets => {
+                Self::One(secrets.iter().map(without_secret).collect()).fit(key)
+            }
+            (_, fitting) => fitting,
+        }
+    }
+}
+
 /// Where a value was said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Source {
@@ -146,6 +166,7 @@ impl Raw {
     }
 
     pub(super) fn put(&mut self, key: Setting, value: Value, source: Source) {
+        let value = value.fit(key);
         self.given.insert(key, Given { value, source });
     }
 
@@ -199,5 +220,28 @@ fn as_toml(key: Setting, value: &Value) -> toml::Value {
             Kind::Text | Kind::List | Kind::Secrets => None,
         }
         .unwrap_or_else(|| toml::Value::String(text.clone())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_takes_the_form_of_its_key() {
+        let secrets = || vec![Secret::from("a=secret77")];
+        let raw = Raw::default()
+            .flag(Setting::Ladder, Some(vec!["720p".into(), "480p".into()]))
+            .flag(Setting::Bootstrap, Some("/ip4/192.0.2.1/tcp/1"))
+            .flag(Setting::PublishKey, Some("a=secret77"))
+            .flag(Setting::Part, Some(secrets()));
+
+        let value = |key| &raw.given(key).unwrap().value;
+        let one = |text: &str| Value::One(text.into());
+        assert_eq!(value(Setting::Ladder), &one("720p,480p"));
+        let list = Value::Many(vec!["/ip4/192.0.2.1/tcp/1".into()]);
+        assert_eq!(value(Setting::Bootstrap), &list);
+        assert_eq!(value(Setting::PublishKey), &Value::Hidden(secrets()));
+        assert_eq!(value(Setting::Part), &one("a=(hidden)"));
     }
 }
