@@ -231,7 +231,10 @@ mod tests {
     fn a_value_takes_the_form_of_its_key() {
         let secrets = || vec![Secret::from("a=secret77")];
         let raw = Raw::default()
-            .flag(Setting::Ladder, Some(vec!["720p".into(), "480p".into()]))
+            .flag(
+                Setting::Ladder,
+                Some(["720p", "480p"].map(String::from).to_vec()),
+            )
             .flag(Setting::Bootstrap, Some("/ip4/192.0.2.1/tcp/1"))
             .flag(Setting::PublishKey, Some("a=secret77"))
             .flag(Setting::Part, Some(secrets()));

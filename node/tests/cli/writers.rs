@@ -2,7 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    os::unix::process::ExitStatusExt as _,
+    fs::File,
+    os::unix::{fs::MetadataExt as _, process::ExitStatusExt as _},
     process::Child,
 };
 
@@ -16,6 +17,24 @@ impl User {
         self.command(&arguments).spawn().unwrap()
     }
 
+    /// Starts writers that all wait for the book, and lets them at it at once.
+    fn race(&self, broadcasts: impl IntoIterator<Item = u8>) -> Vec<Child> {
+        let book = File::options()
+            .append(true)
+            .create(true)
+            .open(self.path("jobs.book"))
+            .unwrap();
+        book.lock().unwrap();
+        let inode = book.metadata().unwrap().ino();
+        let mut writers: Vec<_> = broadcasts.into_iter().map(|n| self.writer(n)).collect();
+        let ended = |writer: &mut Child| writer.try_wait().unwrap().is_some();
+        while waiting(inode) < writers.len() && !writers.iter_mut().any(ended) {
+            std::thread::yield_now();
+        }
+        book.unlock().unwrap();
+        writers
+    }
+
     /// Numbers of all jobs in the book, by stream; each stream once.
     fn jobs(&self) -> BTreeMap<String, u64> {
         let book = self.book();
@@ -26,6 +45,16 @@ impl User {
         assert!(numbers.into_iter().eq(1..=jobs.len() as u64), "{jobs:?}");
         jobs
     }
+}
+
+/// How many processes wait for a lock on a file.
+fn waiting(inode: u64) -> usize {
+    let locks = std::fs::read_to_string("/proc/locks").unwrap();
+    let inode = format!(":{inode} ");
+    locks
+        .lines()
+        .filter(|lock| lock.contains("->") && lock.contains(&inode))
+        .count()
 }
 
 fn job(job: &serde_json::Value) -> (String, u64) {
@@ -42,7 +71,7 @@ fn acknowledged(out: &str) -> (String, u64) {
 #[test]
 fn jobs_that_many_processes_create_at_once_are_all_there_each_once() {
     let user = User::new();
-    let writers: Vec<_> = (1..=20).map(|n| user.writer(n)).collect();
+    let writers = user.race(1..=20);
 
     let mut told = BTreeMap::new();
     for writer in writers {
@@ -58,7 +87,7 @@ fn jobs_that_many_processes_create_at_once_are_all_there_each_once() {
 #[test]
 fn a_broadcast_that_many_processes_create_a_job_for_has_one() {
     let user = User::new();
-    let writers: Vec<_> = (0..10).map(|_| user.writer(1)).collect();
+    let writers = user.race([1; 10]);
 
     for writer in writers {
         let ran = Ran::from(writer.wait_with_output().unwrap());
@@ -69,8 +98,9 @@ fn a_broadcast_that_many_processes_create_a_job_for_has_one() {
     assert_eq!(user.jobs().len(), 1);
 }
 
-/// In each round one of three writers is killed: at once, or as soon as the book has
-/// grown, when some writer is between its write and its end.
+/// In each round one of three writers that write at once is killed: before anything else
+/// happens, or as soon as the book has grown, when some writer is between its write and
+/// its end.
 #[test]
 fn killed_writers_leave_a_book_that_opens_with_everything_they_acknowledged() {
     const ROUNDS: u8 = 16;
@@ -79,9 +109,9 @@ fn killed_writers_leave_a_book_that_opens_with_everything_they_acknowledged() {
     let mut told = BTreeMap::new();
     let mut killed = 0;
     for round in 0..ROUNDS {
-        let before = size();
-        let mut writers: Vec<_> = (1..=3).map(|n| user.writer(round * 3 + n)).collect();
+        let mut writers = user.race((1..=3).map(|n| round * 3 + n));
         let victim = usize::from(round % 3);
+        let before = size();
         let waits = round % 2 == 0;
         while waits && size() == before && writers[victim].try_wait().unwrap().is_none() {
             std::thread::yield_now();
