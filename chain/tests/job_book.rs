@@ -210,6 +210,23 @@ async fn a_book_that_has_to_be_there_is_not_made() {
     assert_eq!(found.jobs(JobFilter::default()).await.unwrap().len(), 1);
 }
 
+#[tokio::test]
+async fn a_book_that_was_cut_off_behind_its_reader_is_not_written_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("jobs.book");
+    let book = open(&path);
+    book.create_job(job("s")).await.unwrap();
+    book.create_job(job("t")).await.unwrap();
+    let whole = fs::read_to_string(&path).unwrap();
+    let first = whole.split_inclusive('\n').take(2).collect::<String>();
+    fs::write(&path, &first).unwrap();
+
+    let error = book.create_job(job("u")).await.unwrap_err();
+
+    assert!(matches!(error, LedgerError::Damaged { .. }), "{error}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), first);
+}
+
 /// As when the half entry of a killed writer is replaced between two reads of a reader.
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -156,10 +156,8 @@ impl File {
             let Some((b'\n', entry)) = line.split_last() else {
                 break;
             };
-            let (change, checksum) = self.parse(entry).ok_or(LedgerError::Damaged {
-                path: self.path.clone(),
-                at: self.offset,
-            })?;
+            let parsed = self.parse(entry);
+            let (change, checksum) = parsed.ok_or_else(|| self.damaged(self.offset))?;
             self.offset += line.len() as u64;
             self.entries += 1;
             self.checksum = checksum;
@@ -218,13 +216,31 @@ impl File {
             return Err(LedgerError::TooLong("the entry is too long"));
         }
         let line = format!("{} {json}\n", to_hex(&chained(&self.checksum, &json)));
+        let about = self.file.metadata();
+        let len = about.map_err(|reason| io_error(&self.path, &reason))?.len();
+        // Somebody cut off what had been read; writing on would leave a hole.
+        if len < self.offset {
+            return Err(self.damaged(len));
+        }
         // Cuts off what a killed process left behind; nobody else writes now.
         self.file
             .set_len(self.offset)
             .and_then(|()| self.file.write_all(line.as_bytes()))
             .and_then(|()| self.file.sync_data())
             .map_err(|reason| io_error(&self.path, &reason))?;
-        self.read_into(&mut Vec::new())
+        let before = self.entries;
+        self.read_into(&mut Vec::new())?;
+        if self.entries == before {
+            return Err(self.damaged(self.offset));
+        }
+        Ok(())
+    }
+
+    fn damaged(&self, at: u64) -> LedgerError {
+        LedgerError::Damaged {
+            path: self.path.clone(),
+            at,
+        }
     }
 }
 
