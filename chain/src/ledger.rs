@@ -156,6 +156,9 @@ pub enum LedgerError {
         /// What the system said.
         reason: String,
     },
+    /// There is no such file.
+    #[error("there is no job book at {}; check the path", .0.display())]
+    Missing(PathBuf),
     /// The file is no job book, or of another version.
     #[error("{} is not a job book: {reason}", .path.display())]
     Format {

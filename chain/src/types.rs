@@ -50,12 +50,16 @@ impl FromStr for Address {
 
 /// Reads exactly `N` bytes of hex digits.
 pub(crate) fn hex<const N: usize>(digits: &str) -> Option<[u8; N]> {
-    if digits.len() != N * 2 || !digits.is_ascii() {
+    let digits = digits.as_bytes();
+    if digits.len() != N * 2 {
         return None;
     }
     let mut bytes = [0; N];
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(digits.get(at * 2..at * 2 + 2)?, 16).ok()?;
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        for digit in pair {
+            let value = char::from(*digit).to_digit(16)?;
+            *byte = *byte << 4 | u8::try_from(value).ok()?;
+        }
     }
     Some(bytes)
 }
@@ -205,5 +209,7 @@ mod tests {
         let mistyped = text.replace("5aA", "5AA");
         assert_eq!(mistyped.parse::<Address>(), Err(AddressError::Checksum));
         assert_eq!("0x12".parse::<Address>(), Err(AddressError::Form));
+        let signs = format!("0x{}", "+f".repeat(20));
+        assert_eq!(signs.parse::<Address>(), Err(AddressError::Form));
     }
 }

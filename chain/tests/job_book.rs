@@ -194,3 +194,67 @@ async fn a_watch_sees_every_entry_once_and_in_order_from_any_cursor() {
         Some(Err(LedgerError::Cursor(_)))
     ));
 }
+
+#[tokio::test]
+async fn a_book_that_has_to_be_there_is_not_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("typo/jobs.book");
+
+    let error = JobBook::open_existing(&path).unwrap_err();
+
+    assert_eq!(error, LedgerError::Missing(path.clone()));
+    assert!(error.to_string().contains("typo/jobs.book"), "{error}");
+    assert!(!dir.path().join("typo").exists());
+    open(&path).create_job(job("s")).await.unwrap();
+    let found = JobBook::open_existing(&path).unwrap();
+    assert_eq!(found.jobs(JobFilter::default()).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_book_that_was_cut_off_behind_its_reader_is_not_written_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("jobs.book");
+    let book = open(&path);
+    book.create_job(job("s")).await.unwrap();
+    book.create_job(job("t")).await.unwrap();
+    let whole = fs::read_to_string(&path).unwrap();
+    let first = whole.split_inclusive('\n').take(2).collect::<String>();
+    fs::write(&path, &first).unwrap();
+
+    let error = book.create_job(job("u")).await.unwrap_err();
+
+    assert!(matches!(error, LedgerError::Damaged { .. }), "{error}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), first);
+}
+
+/// As when the half entry of a killed writer is replaced between two reads of a reader.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_looks_damaged_while_somebody_writes_is_read_again() {
+    use std::os::unix::fs::MetadataExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("jobs.book");
+    open(&path).create_job(job("s")).await.unwrap();
+    let mut writer = fs::File::options().append(true).open(&path).unwrap();
+    writer.lock().unwrap();
+    let about = writer.metadata().unwrap();
+    std::io::Write::write_all(&mut writer, b"half an entry and another's end\n").unwrap();
+
+    let reading = path.clone();
+    let reader = tokio::task::spawn_blocking(move || JobBook::open_existing(&reading));
+    let waits = || {
+        let locks = fs::read_to_string("/proc/locks").unwrap();
+        let inode = format!(":{} ", about.ino());
+        locks
+            .lines()
+            .any(|lock| lock.contains("->") && lock.contains(&inode))
+    };
+    while !waits() && !reader.is_finished() {
+        tokio::task::yield_now().await;
+    }
+    writer.set_len(about.len()).unwrap();
+    writer.unlock().unwrap();
+
+    let book = reader.await.unwrap().unwrap();
+    assert_eq!(book.jobs(JobFilter::default()).await.unwrap().len(), 1);
+}

@@ -1,6 +1,6 @@
 //! A whole node: assembled, run, and stopped.
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use headwater_chain::{
     JobBook, Ledger, LedgerError, Transcoder, Wei,
@@ -15,7 +15,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::{
     clock,
-    config::{Config, PublishKey},
+    config::{Config, PasswordError, PublishKey, read_password},
     driver::{self, Ask, Core},
     http::{self, Admin, BindError, Public},
     jobs::Jobs,
@@ -24,6 +24,7 @@ use crate::{
         Broadcasts, BroadcastsConfig, EndReason, Hook, Ingest, Library, LibraryConfig, Transcoding,
         TranscodingConfig,
     },
+    secret::Secret,
     status::{self, About},
     store::{Store, StoreError},
 };
@@ -54,14 +55,9 @@ pub enum StartError {
     /// The transcoder's key.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// A file beside the others.
-    #[error("{path}: {reason}")]
-    File {
-        /// The file.
-        path: String,
-        /// What the system said.
-        reason: std::io::Error,
-    },
+    /// The password of the transcoder's key.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
     /// A transcoder without a ledger gets no jobs.
     #[error("a transcoder needs a ledger to get jobs from; add --ledger file:PATH")]
     NoLedger,
@@ -139,17 +135,16 @@ impl App {
             known: store.peers()?,
             allow_private: config.allow_private_dials,
             home_links: 8,
-            max_links: 256,
+            max_links: config.max_peers,
         };
         let (net, events) = net::start(net_config, tasks, stop.clone()).await?;
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|error| StartError::Random(error.to_string()))?;
-        let core = Node::new(
-            node,
-            CoreConfig::for_roles(config.roles),
-            seed,
-            clock::now(),
-        );
+        let core_config = CoreConfig {
+            max_peers: usize::try_from(config.max_peers).unwrap_or(usize::MAX),
+            ..CoreConfig::for_roles(config.roles)
+        };
+        let core = Node::new(node, core_config, seed, clock::now());
         let (core, asks) = driver::start(core, net.clone(), events, tasks, stop.clone());
         let library = Library::new(LibraryConfig::default(), core.clone(), tasks, stop.clone());
         let transcoding = config.roles.transcoder.then(|| {
@@ -355,28 +350,16 @@ impl App {
 
 fn transcoder_key(config: &Config) -> Result<Key, StartError> {
     let password = match &config.password_file {
-        None => String::new(),
+        None => Secret::from(""),
         Some(path) => read_password(path)?,
     };
     if config.keystore.exists() {
-        return Ok(Key::load(&config.keystore, &password)?);
+        return Ok(Key::load(&config.keystore, password.expose())?);
     }
     let key = Key::random();
-    key.save(&config.keystore, &password)?;
+    key.save(&config.keystore, password.expose())?;
     info!(address = %key.address(), keystore = %config.keystore.display(), "made a key");
     Ok(key)
-}
-
-/// Reads a password file, without the line's end.
-///
-/// # Errors
-/// When the file cannot be read.
-pub fn read_password(path: &Path) -> Result<String, StartError> {
-    let text = std::fs::read_to_string(path).map_err(|reason| StartError::File {
-        path: path.display().to_string(),
-        reason,
-    })?;
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 /// A transcoder that is not in the job book puts itself there, for nothing and with the
@@ -429,6 +412,7 @@ fn publish_keys(config: &Config, store: &Store) -> Result<Vec<PublishKey>, Start
             let mut bytes = [0; 16];
             getrandom::fill(&mut bytes).map_err(|error| StartError::Random(error.to_string()))?;
             let key: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            let key = Secret::from(key);
             store.put_publish_key(NAME, &key)?;
             key
         }
@@ -447,7 +431,7 @@ async fn listen_rtmp(
     let failed = |reason| StartError::Rtmp { address, reason };
     let keys = keys
         .iter()
-        .map(|key| (key.key.clone(), key.name.clone()))
+        .map(|key| (key.key.expose().to_owned(), key.name.clone()))
         .collect();
     let mut server = rtmp::Server::bind(address, keys).await.map_err(failed)?;
     let local = server.local_addr();

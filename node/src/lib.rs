@@ -11,6 +11,7 @@ pub mod http;
 pub mod jobs;
 pub mod net;
 pub mod pipeline;
+pub mod secret;
 pub mod status;
 pub mod store;
 pub mod telemetry;

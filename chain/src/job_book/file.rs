@@ -6,7 +6,7 @@
 
 use std::{
     fs::{self, OpenOptions},
-    io::{Read as _, Seek as _, SeekFrom, Write as _},
+    io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -54,6 +54,23 @@ impl File {
         let started = start(path, &file);
         file.unlock().map_err(error)?;
         started?;
+        Self::caught_up(path, file)
+    }
+
+    /// Opens the file, which has to exist.
+    pub(super) fn open_existing(path: &Path) -> Result<Self, LedgerError> {
+        let file = OpenOptions::new().read(true).append(true).open(path);
+        let file = file.map_err(|reason| {
+            if reason.kind() == ErrorKind::NotFound {
+                LedgerError::Missing(path.to_owned())
+            } else {
+                io_error(path, &reason)
+            }
+        })?;
+        Self::caught_up(path, file)
+    }
+
+    fn caught_up(path: &Path, file: fs::File) -> Result<Self, LedgerError> {
         let mut book = Self::over(path, file)?;
         book.refresh()?;
         Ok(book)
@@ -108,28 +125,46 @@ impl File {
     }
 
     /// Takes in what other processes wrote; returns each entry's number and events.
+    ///
+    /// Nobody waits for readers, so an entry that a killed process left half written may
+    /// be replaced while it is read. What looks damaged is therefore read again while
+    /// nobody writes.
     pub(super) fn read_new(&mut self) -> Result<Vec<(u64, Vec<Event>)>, LedgerError> {
+        let mut batches = Vec::new();
+        let read = self.read_into(&mut batches);
+        if matches!(read, Err(LedgerError::Damaged { .. })) {
+            let error = |path: &Path, reason| io_error(path, &reason);
+            self.file.lock_shared().map_err(|e| error(&self.path, e))?;
+            let again = self.read_into(&mut batches);
+            self.file.unlock().map_err(|e| error(&self.path, e))?;
+            again?;
+        } else {
+            read?;
+        }
+        Ok(batches)
+    }
+
+    fn read_into(&mut self, batches: &mut Vec<(u64, Vec<Event>)>) -> Result<(), LedgerError> {
         let mut text = Vec::new();
         self.file
             .seek(SeekFrom::Start(self.offset))
             .and_then(|_| self.file.read_to_end(&mut text))
             .map_err(|reason| io_error(&self.path, &reason))?;
-        let mut batches = Vec::new();
         // What comes after the last line's end is an entry that is being written, or that
         // a killed process left behind.
-        while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<_> = text.drain(..=end).collect();
-            let (change, checksum) = self.parse(&line[..end]).ok_or(LedgerError::Damaged {
-                path: self.path.clone(),
-                at: self.offset,
-            })?;
+        for line in text.split_inclusive(|byte| *byte == b'\n') {
+            let Some((b'\n', entry)) = line.split_last() else {
+                break;
+            };
+            let parsed = self.parse(entry);
+            let (change, checksum) = parsed.ok_or_else(|| self.damaged(self.offset))?;
             self.offset += line.len() as u64;
             self.entries += 1;
             self.checksum = checksum;
             let events = self.state.apply(&change, checksum);
             batches.push((self.entries, events));
         }
-        Ok(batches)
+        Ok(())
     }
 
     fn parse(&self, line: &[u8]) -> Option<(Change, [u8; 32])> {
@@ -169,7 +204,7 @@ impl File {
         &mut self,
         change: impl FnOnce(&State) -> Result<Option<Change>, LedgerError>,
     ) -> Result<(), LedgerError> {
-        self.refresh()?;
+        self.read_into(&mut Vec::new())?;
         let Some(change) = change(&self.state)? else {
             return Ok(());
         };
@@ -181,13 +216,31 @@ impl File {
             return Err(LedgerError::TooLong("the entry is too long"));
         }
         let line = format!("{} {json}\n", to_hex(&chained(&self.checksum, &json)));
+        let about = self.file.metadata();
+        let len = about.map_err(|reason| io_error(&self.path, &reason))?.len();
+        // Somebody cut off what had been read; writing on would leave a hole.
+        if len < self.offset {
+            return Err(self.damaged(len));
+        }
         // Cuts off what a killed process left behind; nobody else writes now.
         self.file
             .set_len(self.offset)
             .and_then(|()| self.file.write_all(line.as_bytes()))
             .and_then(|()| self.file.sync_data())
             .map_err(|reason| io_error(&self.path, &reason))?;
-        self.refresh()
+        let before = self.entries;
+        self.read_into(&mut Vec::new())?;
+        if self.entries == before {
+            return Err(self.damaged(self.offset));
+        }
+        Ok(())
+    }
+
+    fn damaged(&self, at: u64) -> LedgerError {
+        LedgerError::Damaged {
+            path: self.path.clone(),
+            at,
+        }
     }
 }
 
@@ -212,7 +265,14 @@ fn start(path: &Path, mut file: &fs::File) -> Result<(), LedgerError> {
     file.set_len(0).map_err(error)?;
     file.write_all(format!("{MAGIC}{}\n", to_hex(&id)).as_bytes())
         .and_then(|()| file.sync_all())
+        .and_then(|()| sync_folder(path))
         .map_err(error)
+}
+
+/// Makes a new file's name as lasting as what is in it.
+fn sync_folder(path: &Path) -> std::io::Result<()> {
+    let folder = path.parent().filter(|f| !f.as_os_str().is_empty());
+    fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn chained(before: &[u8; 32], json: &str) -> [u8; 32] {

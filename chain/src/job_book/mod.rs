@@ -44,16 +44,27 @@ impl JobBook {
     /// # Errors
     /// When the file cannot be read or is no job book.
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
-        let file = File::open(path)?;
+        File::open(path).map(|file| Self::over(path, file))
+    }
+
+    /// Opens a job book that is there; one that is not was probably mistyped.
+    ///
+    /// # Errors
+    /// When there is no such file, it cannot be read and written, or is no job book.
+    pub fn open_existing(path: &Path) -> Result<Self, LedgerError> {
+        File::open_existing(path).map(|file| Self::over(path, file))
+    }
+
+    fn over(path: &Path, file: File) -> Self {
         let domain = Domain {
             chain_id: 0,
             contract: file.id(),
         };
-        Ok(Self {
+        Self {
             path: path.to_owned(),
             domain,
             file: Arc::new(Mutex::new(file)),
-        })
+        }
     }
 
     /// Runs file work where blocking is allowed.

@@ -1,5 +1,7 @@
 //! `headwater job` and `headwater ledger`.
 
+use std::path::PathBuf;
+
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use comfy_table::Table;
@@ -9,21 +11,23 @@ use headwater_chain::{
 use headwater_proto::{MediaId, NodeId};
 
 use super::say;
-use crate::config;
+use crate::config::{ConfigErrors, Raw, Setting};
 
 #[derive(Debug, Args)]
 pub(super) struct BookArgs {
-    /// The ledger: file:PATH
-    #[arg(long, env = "HEADWATER_LEDGER", value_name = "URL")]
-    ledger: String,
+    /// The ledger: file:PATH [env: HEADWATER_LEDGER]
+    #[arg(long, value_name = "URL")]
+    ledger: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
 impl BookArgs {
-    fn open(&self) -> anyhow::Result<JobBook> {
-        Ok(JobBook::open(&config::ledger(&self.ledger)?)?)
+    /// Where the job book is.
+    pub(super) fn path(&self, said: &Raw) -> Result<PathBuf, ConfigErrors> {
+        let flags = Raw::default().flag(Setting::Ledger, self.ledger.clone());
+        flags.over(said.clone()).job_book()
     }
 }
 
@@ -34,7 +38,7 @@ pub(super) enum JobCommand {
         #[command(flatten)]
         book: BookArgs,
         /// The broadcast
-        id: String,
+        id: MediaId,
         /// Renditions that are wanted
         #[arg(long, value_delimiter = ',', default_value = "720p,480p,360p")]
         ladder: Vec<String>,
@@ -107,7 +111,28 @@ pub(super) enum LedgerCommand {
     },
 }
 
-pub(super) async fn run_job(command: JobCommand) -> anyhow::Result<()> {
+impl JobCommand {
+    pub(super) const fn book(&self) -> &BookArgs {
+        let (Self::Create { book, .. }
+        | Self::List { book, .. }
+        | Self::Show { book, .. }
+        | Self::Reassign { book, .. }
+        | Self::End { book, .. }) = self;
+        book
+    }
+}
+
+impl LedgerCommand {
+    pub(super) const fn book(&self) -> &BookArgs {
+        let (Self::Register { book, .. } | Self::Unregister { book, .. } | Self::Show { book }) =
+            self;
+        book
+    }
+}
+
+/// Only what adds to a ledger makes one; for the others a book that is not there was
+/// mistyped.
+pub(super) async fn run_job(command: JobCommand, path: PathBuf) -> anyhow::Result<()> {
     match command {
         JobCommand::Create {
             book,
@@ -115,7 +140,7 @@ pub(super) async fn run_job(command: JobCommand) -> anyhow::Result<()> {
             ladder,
             max_price,
         } => {
-            let stream = match id.parse().with_context(|| format!("id {id}"))? {
+            let stream = match id {
                 MediaId::Manifest(manifest) => manifest.source(),
                 MediaId::Stream(stream) => stream,
             };
@@ -125,7 +150,7 @@ pub(super) async fn run_job(command: JobCommand) -> anyhow::Result<()> {
                 profiles: ladder,
                 max_price_per_segment: max_price,
             };
-            let created = book.open()?.create_job(job).await?;
+            let created = JobBook::open(&path)?.create_job(job).await?;
             show(&book, &[created])
         }
         JobCommand::List { book, all } => {
@@ -133,22 +158,22 @@ pub(super) async fn run_job(command: JobCommand) -> anyhow::Result<()> {
                 ended: all,
                 ..JobFilter::default()
             };
-            let jobs = book.open()?.jobs(filter).await?;
+            let jobs = JobBook::open_existing(&path)?.jobs(filter).await?;
             show(&book, &jobs)
         }
         JobCommand::Show { book, job } => {
-            let found = book.open()?.job(JobId(job)).await?;
+            let found = JobBook::open_existing(&path)?.job(JobId(job)).await?;
             show(
                 &book,
                 &[found.with_context(|| format!("there is no job {job}"))?],
             )
         }
         JobCommand::Reassign { book, job } => {
-            let job = book.open()?.reassign(JobId(job)).await?;
+            let job = JobBook::open_existing(&path)?.reassign(JobId(job)).await?;
             show(&book, &[job])
         }
         JobCommand::End { book, job } => {
-            let job = book.open()?.end_job(JobId(job)).await?;
+            let job = JobBook::open_existing(&path)?.end_job(JobId(job)).await?;
             show(&book, &[job])
         }
     }
@@ -173,7 +198,7 @@ fn show(book: &BookArgs, jobs: &[Job]) -> anyhow::Result<()> {
     say(table)
 }
 
-pub(super) async fn run_ledger(command: LedgerCommand) -> anyhow::Result<()> {
+pub(super) async fn run_ledger(command: LedgerCommand, path: PathBuf) -> anyhow::Result<()> {
     match command {
         LedgerCommand::Register {
             book,
@@ -188,16 +213,16 @@ pub(super) async fn run_ledger(command: LedgerCommand) -> anyhow::Result<()> {
                 price_per_segment: price,
                 stake,
             };
-            let ledger = book.open()?;
+            let ledger = JobBook::open(&path)?;
             ledger.register(transcoder).await?;
             transcoders(&book, &ledger).await
         }
         LedgerCommand::Unregister { book, address } => {
-            let ledger = book.open()?;
+            let ledger = JobBook::open_existing(&path)?;
             ledger.unregister(address).await?;
             transcoders(&book, &ledger).await
         }
-        LedgerCommand::Show { book } => transcoders(&book, &book.open()?).await,
+        LedgerCommand::Show { book } => transcoders(&book, &JobBook::open_existing(&path)?).await,
     }
 }
 

@@ -1,6 +1,6 @@
 //! `headwater demo`: four nodes in one process, and what came of a stream between them.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -13,7 +13,7 @@ use super::{interrupted, local_raw, say};
 use crate::{
     app::App,
     clock,
-    config::Raw,
+    config::{self, Raw, Setting},
     driver::MasterState,
     pipeline::{EndReason, Ingest},
 };
@@ -24,14 +24,19 @@ pub(super) struct DemoArgs {
     #[arg(long, default_value = "testsrc")]
     input: String,
     /// Where the viewer's node serves players
-    #[arg(long, default_value = "127.0.0.1:8935", value_name = "ADDR")]
-    http: String,
+    #[arg(long, default_value = "127.0.0.1:8935", value_name = "ADDR", value_parser = config::address)]
+    http: SocketAddr,
     /// How long it goes on
     #[arg(long, default_value = "30s")]
     duration: humantime::Duration,
     /// Renditions to make
-    #[arg(long, default_value = "480p,360p,240p")]
+    #[arg(long, default_value = "480p,360p,240p", value_parser = ladder)]
     ladder: String,
+}
+
+fn ladder(text: &str) -> Result<String, String> {
+    config::ladder(text)?;
+    Ok(text.to_owned())
 }
 
 /// How long the network may take until everything plays.
@@ -52,45 +57,26 @@ pub(super) async fn run(args: DemoArgs) -> anyhow::Result<()> {
         }
     };
     let book = format!("file:{}", scratch.path().join("jobs.book").display());
-    let base = |name: &str| local_raw(scratch.path().join(name));
     let start = async |raw: Raw, name: &str| {
-        let config = raw.over(base(name)).parse()?;
+        let config = raw.over(local_raw(&scratch.path().join(name))?).parse()?;
         App::start(config)
             .await
             .with_context(|| format!("starting the {name}"))
     };
-    let relay = start(
-        Raw {
-            relayer: Some(true),
-            ..Raw::default()
-        },
-        "relay",
-    )
-    .await?;
+    let yes = |role: Setting| Raw::default().flag(role, Some("yes"));
+    let relay = start(yes(Setting::Relayer), "relay").await?;
     let address = relay.net().listen_addresses();
     let address = address.first().context("the relay listens nowhere")?;
-    let bootstrap = Some(vec![format!("{address}/p2p/{}", relay.node())]);
-    let transcoder = Raw {
-        transcoder: Some(true),
-        bootstrap: bootstrap.clone(),
-        ledger: Some(book.clone()),
-        ladder: Some(args.ladder.clone()),
-        ..Raw::default()
+    let bootstrap = vec![format!("{address}/p2p/{}", relay.node())];
+    let joined = |raw: Raw| raw.flag(Setting::Bootstrap, Some(bootstrap.clone()));
+    let paid = |role: Setting| {
+        joined(yes(role))
+            .flag(Setting::Ledger, Some(book.clone()))
+            .flag(Setting::Ladder, Some(args.ladder.clone()))
     };
-    let transcoder = start(transcoder, "transcoder").await?;
-    let broadcaster = Raw {
-        broadcaster: Some(true),
-        bootstrap: bootstrap.clone(),
-        ledger: Some(book),
-        ladder: Some(args.ladder),
-        ..Raw::default()
-    };
-    let broadcaster = start(broadcaster, "broadcaster").await?;
-    let viewer = Raw {
-        bootstrap,
-        http: Some(args.http),
-        ..Raw::default()
-    };
+    let transcoder = start(paid(Setting::Transcoder), "transcoder").await?;
+    let broadcaster = start(paid(Setting::Broadcaster), "broadcaster").await?;
+    let viewer = joined(Raw::default()).flag(Setting::Http, Some(args.http.to_string()));
     let viewer = start(viewer, "viewer").await?;
     let apps = Network {
         broadcaster,

@@ -1,39 +1,38 @@
-//! The command line.
+//! The command line: what can be asked of the program, and its exit codes. 0 is success,
+//! 1 a command that failed, 2 a command line or configuration that was refused.
 
 mod book;
 mod demo;
+mod flags;
 mod keys;
 mod node;
 mod publish;
 mod status;
 mod watch;
 
-use std::path::PathBuf;
+use std::{fmt, future::Future, path::Path, process::ExitCode};
 
+use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+use self::flags::NodeArgs;
 use crate::{
     clock,
-    config::Raw,
-    telemetry::{self, Format},
+    config::{ConfigErrors, Environment, Raw, Setting},
+    telemetry::{self, Logging},
 };
 
 /// Live video from one person to many over a peer-to-peer network.
 #[derive(Debug, Parser)]
 #[command(name = "headwater", version, max_term_width = 100, after_help = EXAMPLES)]
 struct Cli {
-    /// Log level (error, warn, info, debug, trace), or directives such as headwater=debug
-    #[arg(long, global = true, default_value = "info", env = "HEADWATER_LOG")]
-    log: String,
-    /// How log lines look
-    #[arg(
-        long,
-        global = true,
-        value_enum,
-        default_value = "text",
-        env = "HEADWATER_LOG_FORMAT"
-    )]
-    log_format: Format,
+    /// What is logged, on stderr: error, warn, info, debug, trace, or directives such as
+    /// headwater=debug [default: info]
+    #[arg(long, global = true, value_name = "FILTER", display_order = 100)]
+    log: Option<String>,
+    /// How log lines look [default: text]
+    #[arg(long, global = true, value_name = "FORMAT", value_parser = ["text", "json"], display_order = 101)]
+    log_format: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -48,7 +47,7 @@ const EXAMPLES: &str = "Examples:
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a node; its roles are flags and combine
-    Node(node::NodeArgs),
+    Node(Box<NodeArgs>),
     /// Run broadcaster, relay, transcoder and viewer on this machine and show a stream
     Demo(demo::DemoArgs),
     /// Send a file to a broadcaster as an encoder would, in real time
@@ -78,65 +77,127 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
-    /// Say whether the configuration is good, and if not what is wrong
-    Check(node::NodeArgs),
-    /// Print every value as it would be used, secrets left out
-    Show(node::NodeArgs),
+    /// Say whether the configuration is good, and if not everything that is wrong
+    Check(Box<NodeArgs>),
+    /// Print every value as it would be used and where it comes from, secrets left out
+    Show(Box<NodeArgs>),
 }
 
-/// Runs what the command line says; the result is the exit code.
+/// Why a command did not do what it was asked for.
+#[derive(Debug)]
+enum Failure {
+    /// What it was told is wrong.
+    Refused(ConfigErrors),
+    /// It was told right, and could not.
+    Failed(anyhow::Error),
+}
+
+impl From<ConfigErrors> for Failure {
+    fn from(errors: ConfigErrors) -> Self {
+        Self::Refused(errors)
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Runs what the command line says.
 #[must_use]
-pub fn main() -> std::process::ExitCode {
+pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let run = || -> anyhow::Result<()> {
-        telemetry::start(&cli.log, cli.log_format)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()?;
-        // The clock's zero is the program's start.
-        let _zero = clock::now();
-        let result = runtime.block_on(dispatch(cli.command));
-        runtime.shutdown_timeout(std::time::Duration::from_secs(2));
-        result
-    };
-    match run() {
-        Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(error) => {
-            complain(&error);
-            std::process::ExitCode::FAILURE
+    let flags = Raw::default()
+        .flag(Setting::Log, cli.log)
+        .flag(Setting::LogFormat, cli.log_format);
+    let mut said = Environment::of_process();
+    said.raw = flags.over(said.raw);
+    match dispatch(cli.command, said) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Refused(errors)) => {
+            errors.problems().for_each(|problem| complain(problem));
+            ExitCode::from(2)
+        }
+        Err(Failure::Failed(error)) => {
+            complain(&format_args!("{error:#}"));
+            ExitCode::FAILURE
         }
     }
 }
 
-async fn dispatch(command: Command) -> anyhow::Result<()> {
+fn dispatch(command: Command, said: Environment) -> Result<(), Failure> {
+    let raw = said.raw.clone();
+    let log = |raw: &Raw| raw.clone().logging();
     match command {
-        Command::Node(args) => node::run(args).await,
-        Command::Demo(args) => demo::run(args).await,
-        Command::Publish(args) => publish::run(args).await,
-        Command::Watch(args) => watch::run(args).await,
-        Command::Status(args) => status::run(args).await,
-        Command::Key(command) => keys::run(command),
-        Command::Job(command) => book::run_job(command).await,
-        Command::Ledger(command) => book::run_ledger(command).await,
+        Command::Node(args) => {
+            let config = args.raw(said).parse()?;
+            let logging = config.logging.clone();
+            work(&logging, node::run(config))?;
+        }
         Command::Config(ConfigCommand::Check(args)) => {
-            args.raw()?.parse()?;
-            say("the configuration is good")
+            args.raw(said).parse()?;
+            say("the configuration is good")?;
         }
         Command::Config(ConfigCommand::Show(args)) => {
-            let raw = args.raw()?;
+            let raw = args.raw(said);
             raw.clone().parse()?;
-            say(toml::to_string(&raw.effective())?.trim_end())
+            say(raw.show().trim_end())?;
+        }
+        Command::Demo(args) => work(&log(&raw)?, demo::run(args))?,
+        Command::Publish(args) => {
+            let publish = args.looked_at()?;
+            work(&log(&raw)?, publish::run(publish))?;
+        }
+        Command::Watch(args) => work(&log(&raw)?, watch::run(args))?,
+        Command::Status(args) => {
+            let admin = args.admin(&raw)?;
+            work(&log(&raw)?, status::run(args, admin))?;
+        }
+        Command::Key(command) => {
+            log(&raw)?;
+            keys::run(command, said)?;
+        }
+        Command::Job(command) => {
+            let path = command.book().path(&raw)?;
+            work(&log(&raw)?, book::run_job(command, path))?;
+        }
+        Command::Ledger(command) => {
+            let path = command.book().path(&raw)?;
+            work(&log(&raw)?, book::run_ledger(command, path))?;
         }
         Command::Completions { shell } => {
-            let mut text = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "headwater", &mut text);
-            say(String::from_utf8(text)?.trim_end())
+            log(&raw)?;
+            completions(shell)?;
         }
     }
+    Ok(())
+}
+
+/// Runs a command that waits for things.
+fn work(
+    logging: &Logging,
+    command: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    telemetry::start(logging)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    // The clock's zero is the program's start.
+    let _zero = clock::now();
+    let result = runtime.block_on(Box::pin(command));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    result
+}
+
+fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "headwater", &mut text);
+    say(String::from_utf8(text)?.trim_end())
 }
 
 /// Prints a line that was asked for. A reader that has gone away is no error.
-fn say(text: impl std::fmt::Display) -> anyhow::Result<()> {
+fn say(text: impl fmt::Display) -> anyhow::Result<()> {
     use std::io::Write as _;
     let written = writeln!(std::io::stdout(), "{text}");
     match written {
@@ -149,8 +210,8 @@ fn say(text: impl std::fmt::Display) -> anyhow::Result<()> {
     clippy::print_stderr,
     reason = "the one place where a failed command says why"
 )]
-fn complain(error: &anyhow::Error) {
-    eprintln!("error: {error:#}");
+fn complain(reason: &dyn fmt::Display) {
+    eprintln!("error: {reason}");
 }
 
 /// Waits for Ctrl-C or SIGTERM.
@@ -165,15 +226,43 @@ async fn interrupted() -> anyhow::Result<()> {
 }
 
 /// A configuration of a node that lives in one command: loopback, free ports.
-fn local_raw(data_dir: PathBuf) -> Raw {
-    let any = || Some("127.0.0.1:0".to_owned());
-    Raw {
-        data_dir: Some(data_dir),
-        listen: Some(vec!["/ip4/127.0.0.1/tcp/0".to_owned()]),
-        allow_private_dials: Some(true),
-        http: any(),
-        admin: any(),
-        rtmp: any(),
-        ..Raw::default()
+fn local_raw(data_dir: &Path) -> anyhow::Result<Raw> {
+    let data_dir = data_dir
+        .to_str()
+        .with_context(|| format!("{} is not a readable name", data_dir.display()))?;
+    let any = Some("127.0.0.1:0");
+    Ok(Raw::default()
+        .flag(Setting::DataDir, Some(data_dir))
+        .flag(
+            Setting::Listen,
+            Some(vec!["/ip4/127.0.0.1/tcp/0".to_owned()]),
+        )
+        .flag(Setting::AllowPrivateDials, Some("yes"))
+        .flag(Setting::Http, any)
+        .flag(Setting::Admin, any)
+        .flag(Setting::Rtmp, any))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_fits_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_key_of_the_configuration_is_a_flag_of_a_node() {
+        let mut cli = Cli::command();
+        cli.build();
+        let node = cli.find_subcommand("node").unwrap();
+        for key in Setting::ALL {
+            let flag = key.flag();
+            let found = node
+                .get_arguments()
+                .any(|argument| argument.get_long() == Some(flag.trim_start_matches("--")));
+            assert!(found, "{flag}");
+        }
     }
 }

@@ -1,35 +1,10 @@
 //! `headwater node`.
 
-use std::path::PathBuf;
-
-use clap::Args;
-
 use super::{interrupted, say};
-use crate::{
-    app::App,
-    config::{ConfigError, Raw},
-};
+use crate::{app::App, config::Config};
 
-/// A node's flags.
-#[derive(Debug, Args)]
-#[command(after_help = "Without a role flag a node is an edge: it serves its own players.")]
-pub(super) struct NodeArgs {
-    /// TOML file with the same keys as the flags, `_` for `-`
-    #[arg(long, env = "HEADWATER_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
-    #[command(flatten)]
-    flags: Raw,
-}
-
-impl NodeArgs {
-    pub(super) fn raw(self) -> Result<Raw, ConfigError> {
-        let file = self.config.as_deref().map(Raw::from_file).transpose()?;
-        Ok(self.flags.over(file.unwrap_or_default()))
-    }
-}
-
-pub(super) async fn run(args: NodeArgs) -> anyhow::Result<()> {
-    let app = App::start(args.raw()?.parse()?).await?;
+pub(super) async fn run(config: Config) -> anyhow::Result<()> {
+    let app = App::start(config).await?;
     announce(&app)?;
     interrupted().await?;
     tracing::info!("stopping");
@@ -48,7 +23,8 @@ fn announce(app: &App) -> anyhow::Result<()> {
         for key in app.publish_keys() {
             say(format_args!(
                 "publish {}: rtmp://{rtmp}/live/{}",
-                key.name, key.key
+                key.name,
+                key.key.expose()
             ))?;
             say(format_args!(
                 "playlist {0}: http://{http}/live/{0}.m3u8",

@@ -3,30 +3,42 @@
 use anyhow::Context as _;
 use clap::Args;
 use comfy_table::Table;
+use headwater_proto::NodeId;
 
 use super::say;
-use crate::http::StatusReport;
+use crate::{
+    config::{ConfigErrors, Raw, Setting},
+    http::StatusReport,
+};
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
     /// A node of the network; without it, the node that is asked
-    node: Option<String>,
-    /// Admin address of a running node
-    #[arg(long, default_value = "127.0.0.1:7935", env = "HEADWATER_ADMIN")]
-    admin: String,
+    node: Option<NodeId>,
+    /// Admin address of a running node [env: HEADWATER_ADMIN] [default: 127.0.0.1:7935]
+    #[arg(long, value_name = "HOST:PORT")]
+    admin: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-pub(super) async fn run(args: StatusArgs) -> anyhow::Result<()> {
+impl StatusArgs {
+    /// The node to ask.
+    pub(super) fn admin(&self, said: &Raw) -> Result<String, ConfigErrors> {
+        let flags = Raw::default().flag(Setting::Admin, self.admin.clone());
+        flags.over(said.clone()).admin()
+    }
+}
+
+pub(super) async fn run(args: StatusArgs, admin: String) -> anyhow::Result<()> {
     let path = args.node.map(|node| format!("/{node}")).unwrap_or_default();
-    let url = format!("http://{}/api/v1/status{path}", args.admin);
+    let url = format!("http://{admin}/api/v1/status{path}");
     let client = reqwest::Client::builder().no_proxy().build()?;
-    let response = client.get(&url).send().await.with_context(|| {
-        format!(
-            "no node answers at {}; is it running, and is --admin right?",
-            args.admin
+    let response = client.get(&url).send().await.map_err(|error| {
+        let cause = innermost(&error);
+        anyhow::anyhow!(
+            "no node answers at {admin}; is it running, and is --admin right? ({cause})"
         )
     })?;
     let ok = response.status().is_success();
@@ -75,4 +87,13 @@ pub(super) async fn run(args: StatusArgs) -> anyhow::Result<()> {
         ]);
     }
     say(table)
+}
+
+/// What the system said; what stands between it and the user says nothing more.
+fn innermost<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a dyn std::error::Error {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost
 }

@@ -11,7 +11,7 @@ const NEAREST: usize = 3;
 
 /// What is done with what a walk finds.
 #[derive(Debug)]
-pub(super) enum Purpose {
+pub(super) enum Errand {
     /// A link to the target or somebody near it.
     Near(NodeId, oneshot::Sender<()>),
     /// The driver's dial of the target itself.
@@ -21,7 +21,7 @@ pub(super) enum Purpose {
 /// Walks under way, and links that they wait for.
 #[derive(Debug, Default)]
 pub(super) struct Lookups {
-    walks: HashMap<QueryId, Purpose>,
+    walks: HashMap<QueryId, Errand>,
     waiting: Vec<Waiting>,
 }
 
@@ -34,12 +34,12 @@ struct Waiting {
 }
 
 impl Lookups {
-    pub(super) fn began(&mut self, walk: QueryId, purpose: Purpose) {
-        self.walks.insert(walk, purpose);
+    pub(super) fn began(&mut self, walk: QueryId, errand: Errand) {
+        self.walks.insert(walk, errand);
     }
 
     /// A walk has ended; `None` when nobody waits for it.
-    pub(super) fn ended(&mut self, walk: QueryId) -> Option<Purpose> {
+    pub(super) fn ended(&mut self, walk: QueryId) -> Option<Errand> {
         self.walks.remove(&walk)
     }
 

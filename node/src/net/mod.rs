@@ -5,6 +5,7 @@
 //! a task of its own that reads, verifies and writes, and tells the driver of all that
 //! happens on it, in order.
 
+mod address;
 mod backoff;
 mod behaviour;
 mod bootstrap;
@@ -28,6 +29,7 @@ use headwater_protocol::Priority;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+pub use address::{Purpose, check_address};
 pub use swarm::start;
 
 /// How a node links to others.
@@ -45,7 +47,7 @@ pub struct NetConfig {
     pub external: Vec<String>,
     /// Multiaddrs of nodes to begin with.
     pub bootstrap: Vec<String>,
-    /// Relayers known from earlier runs.
+    /// Relayers known from earlier runs, the most useful first.
     pub known: Vec<(NodeId, Vec<AddressText>)>,
     /// Dial private and loopback addresses that others tell us of.
     pub allow_private: bool,
@@ -299,7 +301,8 @@ impl NetHandle {
         }
     }
 
-    /// Relayers that are known, to be dialled in a later run; those heard of last first.
+    /// Relayers that are known, to be dialled in a later run; the most useful first:
+    /// those that spoke for themselves before hearsay, and the latest before the others.
     #[must_use]
     pub fn known_relayers(&self) -> Vec<(NodeId, Vec<AddressText>)> {
         let known = self.known.lock();

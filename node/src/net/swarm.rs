@@ -27,13 +27,14 @@ use tracing::{debug, warn};
 
 use super::{
     NetConfig, NetError, NetEvent, NetHandle, Order, Peers,
+    address::Purpose,
     backoff::{BackOff, chance},
     behaviour::LinksEvent,
     bootstrap::{self, Bootstraps},
     hearsay::Known,
     link::{self, LinkError, NewLink},
     lock,
-    lookups::{Lookups, Purpose},
+    lookups::{Errand, Lookups},
     policy::{self, node_of, peer_of},
     transport::{self, Behaviour, BehaviourEvent, KAD, innermost},
 };
@@ -72,9 +73,9 @@ pub async fn start(
     tasks: &TaskTracker,
     stop: CancellationToken,
 ) -> Result<(NetHandle, mpsc::Receiver<NetEvent>), NetError> {
-    let listen = transport::parse(&config.listen, "--listen", false)?;
-    let external = transport::parse(&config.external, "--external-addr", false)?;
-    let bootstrap = transport::parse(&config.bootstrap, "--bootstrap", true)?;
+    let listen = transport::parse(&config.listen, "--listen", Purpose::Listen)?;
+    let external = transport::parse(&config.external, "--external-addr", Purpose::External)?;
+    let bootstrap = transport::parse(&config.bootstrap, "--bootstrap", Purpose::Bootstrap)?;
     let mut swarm = transport::build(&config)?;
     let advertised = external
         .iter()
@@ -185,7 +186,7 @@ impl Task {
     async fn order(&mut self, order: Order) {
         match order {
             Order::LookUp { target, done } => match peer_of(target) {
-                Some(peer) => self.walk(peer, Purpose::Near(target, done)),
+                Some(peer) => self.walk(peer, Errand::Near(target, done)),
                 None => drop(done.send(())),
             },
             Order::Dial {
@@ -195,7 +196,7 @@ impl Task {
             } => match peer_of(peer) {
                 // Nothing is known of it yet.
                 Some(id) if addresses.is_empty() && !self.swarm.is_connected(&id) => {
-                    self.walk(id, Purpose::Dial(dial, peer));
+                    self.walk(id, Errand::Dial(dial, peer));
                 }
                 Some(id) => self.dial(dial, id, &addresses).await,
                 None => {
@@ -336,9 +337,9 @@ impl Task {
                     self.heard_of(info.peer_id, &info.addrs, false);
                 }
                 if step.last
-                    && let Some(purpose) = self.lookups.ended(id)
+                    && let Some(errand) = self.lookups.ended(id)
                 {
-                    self.walked(purpose, peers).await;
+                    self.walked(errand, peers).await;
                 }
             }
             BehaviourEvent::Ping(ping::Event {

@@ -10,15 +10,19 @@ use headwater_proto::AddressText;
 use libp2p::{
     Multiaddr, StreamProtocol, Swarm, SwarmBuilder,
     connection_limits::{self, ConnectionLimits},
-    identify, identity, kad,
-    multiaddr::Protocol,
-    noise, ping,
+    identify, identity, kad, noise, ping,
     swarm::{NetworkBehaviour, SwarmEvent},
     tcp,
 };
 use tokio::time::timeout;
 
-use super::{NetConfig, NetError, behaviour::Links, hearsay::GuardedKad, muxer::Bounded};
+use super::{
+    NetConfig, NetError,
+    address::{self, Purpose},
+    behaviour::Links,
+    hearsay::GuardedKad,
+    muxer::Bounded,
+};
 
 /// The overlay's Kademlia, apart from all others.
 pub(super) const KAD: StreamProtocol = StreamProtocol::new("/headwater/kad/1");
@@ -32,43 +36,18 @@ pub(super) struct Behaviour {
     ping: ping::Behaviour,
 }
 
-/// Reads multiaddrs of a flag; names only where they can be looked up.
+/// Reads the multiaddrs of a flag.
 pub(super) fn parse(
     texts: &[String],
     flag: &'static str,
-    names: bool,
+    purpose: Purpose,
 ) -> Result<Vec<Multiaddr>, NetError> {
     let one = |text: &String| {
-        let error = |reason: String| NetError::Address {
+        address::parse(text, purpose).map_err(|reason| NetError::Address {
             flag,
             address: text.clone(),
             reason,
-        };
-        let address: Multiaddr = text.parse().map_err(|e| {
-            error(format!(
-                "{e}; an address is such as /ip4/192.0.2.1/tcp/4935"
-            ))
-        })?;
-        let mut parts = address.iter();
-        match parts.next() {
-            Some(Protocol::Ip4(_) | Protocol::Ip6(_)) => {}
-            Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_)) if names => {}
-            Some(_) | None if names => {
-                return Err(error("it must begin with /ip4, /ip6 or /dns".into()));
-            }
-            Some(_) | None => return Err(error("it must begin with /ip4 or /ip6".into())),
-        }
-        let spoken = match parts.next() {
-            Some(Protocol::Tcp(_)) => true,
-            Some(Protocol::Udp(_)) => matches!(parts.next(), Some(Protocol::QuicV1)),
-            Some(_) | None => false,
-        };
-        match parts.next() {
-            None | Some(Protocol::P2p(_)) if spoken => Ok(address),
-            None | Some(_) => Err(error(
-                "only /tcp/PORT and /udp/PORT/quic-v1 are spoken".into(),
-            )),
-        }
+        })
     };
     texts.iter().map(one).collect()
 }

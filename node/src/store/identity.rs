@@ -10,7 +10,7 @@ use std::{
 use headwater_proto::SigningKey;
 use zeroize::Zeroizing;
 
-use super::{StoreError, io};
+use super::error::{StoreError, io};
 
 pub(super) fn create_private_dir(path: &Path) -> Result<(), StoreError> {
     if path.is_dir() {
@@ -24,22 +24,37 @@ pub(super) fn create_private_dir(path: &Path) -> Result<(), StoreError> {
 }
 
 pub(super) fn load_or_create(path: &Path) -> Result<SigningKey, StoreError> {
+    match load(path)? {
+        Some(key) => Ok(key),
+        None => create(path),
+    }
+}
+
+/// The key, if there is one.
+pub(super) fn load(path: &Path) -> Result<Option<SigningKey>, StoreError> {
     match std::fs::read_to_string(path).map(Zeroizing::new) {
-        Ok(text) => parse(text.trim()).ok_or_else(|| StoreError::Key {
+        Ok(text) => parse(text.trim()).map(Some).ok_or_else(|| StoreError::Key {
             path: path.display().to_string(),
         }),
-        Err(error) if error.kind() == ErrorKind::NotFound => create(path),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == ErrorKind::InvalidData => Err(StoreError::Key {
+            path: path.display().to_string(),
+        }),
         Err(error) => Err(io(path, &error)),
     }
 }
 
 fn parse(text: &str) -> Option<SigningKey> {
     let mut secret = Zeroizing::new([0; 32]);
-    if text.len() != 64 || !text.is_ascii() {
+    let digits = text.as_bytes();
+    if digits.len() != 2 * secret.len() {
         return None;
     }
-    for (at, byte) in secret.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(at * 2..at * 2 + 2)?, 16).ok()?;
+    for (byte, pair) in secret.iter_mut().zip(digits.chunks_exact(2)) {
+        for digit in pair {
+            let value = char::from(*digit).to_digit(16)?;
+            *byte = *byte << 4 | u8::try_from(value).ok()?;
+        }
     }
     Some(SigningKey::from_bytes(&secret))
 }
@@ -62,6 +77,44 @@ fn create(path: &Path) -> Result<SigningKey, StoreError> {
             file.sync_all()
         })
         .and_then(|()| std::fs::rename(&beside, path))
+        // Before this the new name may be gone after a power cut, and the id with it.
+        .and_then(|()| sync_dir(path.parent().unwrap_or(Path::new("."))))
         .map_err(|reason| io(path, &reason))?;
     Ok(SigningKey::from_bytes(&secret))
+}
+
+fn sync_dir(path: &Path) -> std::io::Result<()> {
+    std::fs::File::open(path)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_64_hex_digits_and_nothing_else() {
+        let good = "0f".repeat(32);
+        assert!(parse(&good).is_some());
+        assert!(parse(&good.to_uppercase()).is_some());
+        for bad in [
+            "+f".repeat(32),
+            "-1".repeat(32),
+            " f".repeat(32),
+            "0f".repeat(31),
+            "0f".repeat(33),
+            "é".repeat(32),
+            String::new(),
+        ] {
+            assert!(parse(&bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_not_text_is_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.key");
+        std::fs::write(&path, [0xff; 64]).unwrap();
+        let error = load_or_create(&path).unwrap_err();
+        assert!(matches!(error, StoreError::Key { .. }), "{error}");
+    }
 }

@@ -3,65 +3,29 @@
 //! Identity is a file of its own, `node.key`; everything else is in a sled database.
 //! Each change is flushed before the call returns, so it survives kill -9.
 
+mod error;
 mod identity;
+mod lock;
 
 use std::{
     fmt,
-    fs::{File, TryLockError},
-    io::{Read as _, Seek as _, Write as _},
+    fs::File,
     path::{Path, PathBuf},
 };
 
 use headwater_proto::{AddressText, NodeId, SigningKey};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+pub use self::error::StoreError;
+use self::{error::io, lock::lock};
+use crate::{clock, secret::Secret};
+
+/// The file of the node's identity.
+const NODE_KEY: &str = "node.key";
 /// Relayers remembered at most.
 const MAX_PEERS: usize = 256;
 /// Layout of the database; a newer one is not touched.
 const VERSION: u64 = 1;
-
-/// Why the data directory cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// Another node runs on it.
-    #[error(
-        "data directory {path} is in use by another node (process {pid}); give this one its own with --data-dir"
-    )]
-    InUse {
-        /// The directory.
-        path: String,
-        /// Who uses it.
-        pid: String,
-    },
-    /// The system refused.
-    #[error("data directory {path}: {reason}")]
-    Io {
-        /// The file or directory.
-        path: String,
-        /// What the system said.
-        reason: String,
-    },
-    /// `node.key` is damaged.
-    #[error("{path} is no node key; restore it from a copy, or remove it to get a new identity")]
-    Key {
-        /// The file.
-        path: String,
-    },
-    /// A newer program wrote it.
-    #[error("data directory {path} was written by a newer version of headwater")]
-    Newer {
-        /// The directory.
-        path: String,
-    },
-    /// An entry cannot be read.
-    #[error("the entry {key} of the database is damaged: {reason}")]
-    Damaged {
-        /// Which.
-        key: String,
-        /// What is wrong.
-        reason: String,
-    },
-}
 
 /// One broadcast, by the name it is published under.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +55,21 @@ pub struct HeldJob {
     pub profiles: Vec<String>,
 }
 
+/// The id of the node whose data directory this is. Changes nothing, and can be asked
+/// while the node runs.
+///
+/// # Errors
+/// When there is no key, or it is damaged.
+pub fn node_id(path: &Path) -> Result<NodeId, StoreError> {
+    let file = path.join(NODE_KEY);
+    match identity::load(&file)? {
+        Some(key) => Ok(key.node_id()),
+        None => Err(StoreError::NoKey {
+            path: file.display().to_string(),
+        }),
+    }
+}
+
 /// The data directory of a running node.
 pub struct Store {
     path: PathBuf,
@@ -115,12 +94,22 @@ impl Store {
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         identity::create_private_dir(path)?;
         let lock = lock(path)?;
-        identity::create_private_dir(&path.join("db"))?;
+        let directory = path.join("db");
+        let known = path.join(NODE_KEY).exists();
+        // A key alone is an identity that was restored, and begins with an empty database.
+        let used = known && std::fs::read_dir(&directory).is_ok_and(|mut d| d.next().is_some());
+        identity::create_private_dir(&directory)?;
         let db = sled::Config::default()
-            .path(path.join("db"))
+            .path(&directory)
             .cache_capacity(16 * 1024 * 1024)
             .open()
-            .map_err(|reason| io(path, &reason))?;
+            .map_err(|reason| match reason {
+                sled::Error::Corruption { .. } => lost(&directory, &reason),
+                sled::Error::CollectionNotFound(_)
+                | sled::Error::Unsupported(_)
+                | sled::Error::ReportableBug(_)
+                | sled::Error::Io(_) => io(&directory, &reason),
+            })?;
         let store = Self {
             path: path.to_owned(),
             db,
@@ -133,6 +122,8 @@ impl Store {
                 });
             }
             Some(_) => {}
+            // The version is written before the key, so it was there.
+            None if used => return Err(lost(&directory, &"its entries cannot be found")),
             None => store.put("version", &VERSION)?,
         }
         Ok(store)
@@ -143,7 +134,7 @@ impl Store {
     /// # Errors
     /// When the key's file is damaged or cannot be read or written.
     pub fn node_key(&self) -> Result<SigningKey, StoreError> {
-        identity::load_or_create(&self.path.join("node.key"))
+        identity::load_or_create(&self.path.join(NODE_KEY))
     }
 
     /// The broadcast that a name was last published as.
@@ -175,16 +166,17 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn publish_key(&self, name: &str) -> Result<Option<String>, StoreError> {
-        self.get(&format!("publish-key/{name}"))
+    pub fn publish_key(&self, name: &str) -> Result<Option<Secret>, StoreError> {
+        let key: Option<String> = self.get(&format!("publish-key/{name}"))?;
+        Ok(key.map(Secret::from))
     }
 
     /// Remembers a publish key that was made for a name.
     ///
     /// # Errors
     /// When the database cannot be written.
-    pub fn put_publish_key(&self, name: &str, key: &str) -> Result<(), StoreError> {
-        self.put(&format!("publish-key/{name}"), &key)
+    pub fn put_publish_key(&self, name: &str, key: &Secret) -> Result<(), StoreError> {
+        self.put(&format!("publish-key/{name}"), &key.expose())
     }
 
     /// How far the ledger has been followed.
@@ -236,17 +228,19 @@ impl Store {
         self.remove(&format!("job/{job:020}"))
     }
 
-    /// A number larger than any that was returned before, whatever happens to the node.
+    /// A number larger than any that was returned before, whatever happens to the node:
+    /// while the clock is right, even when the database was lost.
     ///
     /// # Errors
     /// When the database cannot be written.
     pub fn next_sequence(&self) -> Result<u64, StoreError> {
-        let next = self.get::<u64>("sequence")?.unwrap_or(0) + 1;
+        let last = self.get::<u64>("sequence")?.unwrap_or(0);
+        let next = last.saturating_add(1).max(clock::unix_ms());
         self.put("sequence", &next)?;
         Ok(next)
     }
 
-    /// Relayers known from earlier runs.
+    /// Relayers known from earlier runs, the most useful first.
     ///
     /// # Errors
     /// When the database cannot be read.
@@ -259,7 +253,7 @@ impl Store {
         Ok(peers.into_iter().filter_map(read).collect())
     }
 
-    /// Remembers relayers.
+    /// Remembers relayers, the most useful first; those beyond 256 are forgotten.
     ///
     /// # Errors
     /// When the database cannot be written.
@@ -313,42 +307,11 @@ impl Store {
     }
 }
 
-fn io(path: &Path, reason: &dyn fmt::Display) -> StoreError {
-    StoreError::Io {
+fn lost(path: &Path, reason: &dyn fmt::Display) -> StoreError {
+    StoreError::Lost {
         path: path.display().to_string(),
         reason: reason.to_string(),
     }
-}
-
-/// Takes the directory for this process, and says so in the lock's file.
-fn lock(path: &Path) -> Result<File, StoreError> {
-    let file = path.join("headwater.lock");
-    let error = |reason: std::io::Error| io(&file, &reason);
-    let mut lock = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&file)
-        .map_err(error)?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            // Only to be helpful: the other process may be about to write it.
-            lock.read_to_string(&mut pid).map_err(error)?;
-            return Err(StoreError::InUse {
-                path: path.display().to_string(),
-                pid: pid.trim().to_owned(),
-            });
-        }
-        Err(TryLockError::Error(reason)) => return Err(error(reason)),
-    }
-    lock.set_len(0)
-        .and_then(|()| lock.rewind())
-        .and_then(|()| lock.write_all(std::process::id().to_string().as_bytes()))
-        .map_err(error)?;
-    Ok(lock)
 }
 
 #[cfg(test)]
@@ -366,14 +329,14 @@ mod tests {
         };
         store.put_job(7, &job).unwrap();
         store.put_cursor("12").unwrap();
-        assert_eq!(store.next_sequence().unwrap(), 1);
+        let first = store.next_sequence().unwrap();
         drop(store);
 
         let store = Store::open(dir.path()).unwrap();
         assert_eq!(store.node_key().unwrap().node_id(), node);
         assert_eq!(store.jobs().unwrap(), [(7, job)]);
         assert_eq!(store.cursor().unwrap().as_deref(), Some("12"));
-        assert_eq!(store.next_sequence().unwrap(), 2);
+        assert!(store.next_sequence().unwrap() > first);
         store.remove_job(7).unwrap();
         assert_eq!(store.jobs().unwrap(), []);
     }
@@ -401,6 +364,82 @@ mod tests {
 
         assert!(matches!(error, StoreError::Key { .. }), "{error}");
         assert!(!error.to_string().contains("garbage"));
+    }
+
+    #[test]
+    fn a_damaged_database_is_never_taken_for_an_empty_one() {
+        let damages: [fn(&Path); 4] = [
+            |db| std::fs::write(db, [7; 600_000]).unwrap(),
+            |db| std::fs::write(db, [0; 600_000]).unwrap(),
+            |db| std::fs::write(db, []).unwrap(),
+            |db| std::fs::remove_file(db).unwrap(),
+        ];
+        for damage in damages {
+            let dir = tempfile::tempdir().unwrap();
+            let store = Store::open(dir.path()).unwrap();
+            let node = store.node_key().unwrap().node_id();
+            store.put_publish_key("live", &"secret77".into()).unwrap();
+            let sequence = store.next_sequence().unwrap();
+            drop(store);
+            damage(&dir.path().join("db/db"));
+
+            for _ in 0..2 {
+                let error = Store::open(dir.path()).unwrap_err();
+                assert!(matches!(error, StoreError::Lost { .. }), "{error}");
+                assert!(error.to_string().contains("move it away"), "{error}");
+            }
+
+            std::fs::rename(dir.path().join("db"), dir.path().join("db.old")).unwrap();
+            let store = Store::open(dir.path()).unwrap();
+            assert_eq!(store.node_key().unwrap().node_id(), node);
+            assert!(store.next_sequence().unwrap() > sequence);
+        }
+    }
+
+    #[test]
+    fn an_identity_can_be_restored_from_its_key_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (old, new) = (dir.path().join("old"), dir.path().join("new"));
+        let node = Store::open(&old).unwrap().node_key().unwrap().node_id();
+        std::fs::create_dir(&new).unwrap();
+        std::fs::copy(old.join("node.key"), new.join("node.key")).unwrap();
+
+        let store = Store::open(&new).unwrap();
+
+        assert_eq!(store.node_key().unwrap().node_id(), node);
+    }
+
+    #[test]
+    fn the_id_of_a_node_can_be_asked_while_it_runs_and_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node");
+
+        let error = node_id(&path).unwrap_err();
+        assert!(matches!(error, StoreError::NoKey { .. }), "{error}");
+        assert!(!path.exists());
+
+        let store = Store::open(&path).unwrap();
+        let node = store.node_key().unwrap().node_id();
+        assert_eq!(node_id(&path).unwrap(), node);
+    }
+
+    #[test]
+    fn relayers_are_kept_in_the_order_they_are_given() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let address = AddressText::new("/ip4/192.0.2.1/tcp/4935").unwrap();
+        let node = |n: u16| {
+            let mut key = [0; 32];
+            key[..2].copy_from_slice(&n.to_be_bytes());
+            NodeId::from_public_key(key)
+        };
+        let peer = |n| (node(n), vec![address.clone()]);
+
+        store.put_peers((0..300).rev().map(peer)).unwrap();
+
+        let kept: Vec<_> = store.peers().unwrap();
+        let expected: Vec<_> = (44..300).rev().map(peer).collect();
+        assert_eq!(kept, expected);
     }
 
     #[cfg(unix)]

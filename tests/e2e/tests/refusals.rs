@@ -5,10 +5,14 @@
     reason = "a node that does not start has failed its test"
 )]
 
-use std::{path::Path, process::Output, time::Duration};
+use std::{
+    path::Path,
+    process::{Output, Stdio},
+    time::Duration,
+};
 
 use headwater_e2e::{Cluster, Node, Publisher, eventually, get_text};
-use tokio::process::Command;
+use tokio::{io::AsyncReadExt as _, process::Command};
 
 async fn headwater(cluster: &Cluster, arguments: &[&str]) -> Output {
     let run = Command::new(cluster.binary())
@@ -21,10 +25,19 @@ async fn headwater(cluster: &Cluster, arguments: &[&str]) -> Output {
         .unwrap()
 }
 
-/// The error of a command that has to fail.
+/// The error of a command that was told right and has to fail.
 async fn refusal(cluster: &Cluster, arguments: &[&str]) -> String {
+    error(cluster, arguments, 1).await
+}
+
+/// The error of a command that was told something wrong.
+async fn mistake(cluster: &Cluster, arguments: &[&str]) -> String {
+    error(cluster, arguments, 2).await
+}
+
+async fn error(cluster: &Cluster, arguments: &[&str], code: i32) -> String {
     let output = headwater(cluster, arguments).await;
-    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}");
     let text = String::from_utf8(output.stderr).unwrap();
     let errors: Vec<_> = text
         .lines()
@@ -73,7 +86,7 @@ async fn what_cannot_be_is_refused_at_start_with_the_flag_to_change() {
         error.contains("--http") && error.contains(&taken),
         "{error}"
     );
-    let error = refusal(
+    let error = mistake(
         &cluster,
         &flags(&data, &["--http", "127.0.0.1:0", "--bootstrap", "nonsense"]),
     )
@@ -98,13 +111,13 @@ async fn what_cannot_be_is_refused_at_start_with_the_flag_to_change() {
         error.contains("notes.txt") && error.contains("not a job book"),
         "{error}"
     );
-    let error = refusal(
+    let error = mistake(
         &cluster,
         &flags(&data, &["--http", "127.0.0.1:0", "--transcoder"]),
     )
     .await;
     assert!(error.contains("--ledger"), "{error}");
-    let error = refusal(&cluster, &flags(&data, &["--part", "9s"])).await;
+    let error = mistake(&cluster, &flags(&data, &["--part", "9s"])).await;
     assert!(error.contains("part") && error.contains("2s"), "{error}");
 }
 
@@ -146,6 +159,61 @@ async fn a_wrong_key_is_refused_and_never_logged() {
     let log = node.log();
     assert!(log.contains("wrong stream key"), "{log}");
     assert!(!log.contains("secret"), "{log}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_told_from_a_refused_key() {
+    let cluster = Cluster::new().unwrap();
+    let film = make(
+        cluster.dir(),
+        "a.mp4",
+        "-f lavfi -i testsrc2=size=320x180:rate=30 -t 2 -c:v libx264 -pix_fmt yuv420p",
+    )
+    .await;
+    // Nobody listens on a port that is held by another protocol.
+    let held = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let server = held.local_addr().unwrap().to_string();
+    let nobody = format!("rtmp://{server}/live/secret77");
+
+    let error = refusal(&cluster, &["publish", &film, "--to", &nobody]).await;
+    assert!(error.contains("nobody answers"), "{error}");
+    assert!(
+        error.contains(&server) && !error.contains("secret"),
+        "{error}"
+    );
+    let nowhere = "rtmp://nowhere.invalid/live/secret77";
+    let error = refusal(&cluster, &["publish", &film, "--to", nowhere]).await;
+    assert!(error.contains("no host for nowhere.invalid"), "{error}");
+}
+
+#[tokio::test]
+async fn a_reader_that_goes_away_ends_watching_quietly() {
+    let cluster = Cluster::new().unwrap();
+    let node = cluster.node("node", &["--broadcaster"]).await.unwrap();
+    let publisher = Publisher::start(node.publish.as_ref().unwrap()).unwrap();
+    let manifest = cluster.manifest(&node).await.unwrap();
+    cluster.variants(&node, &manifest, 1).await.unwrap();
+    let mut watch = Command::new(cluster.binary())
+        .args(["--log", "error", "watch", &manifest, "-o", "-"])
+        .args(["--bootstrap", &node.address])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut film = watch.stdout.take().unwrap();
+    let mut start = [0; 8];
+    film.read_exact(&mut start).await.unwrap();
+    assert_eq!(&start[4..], b"ftyp");
+
+    drop(film);
+
+    let ended = tokio::time::timeout(Duration::from_secs(30), watch.wait_with_output());
+    let ended = ended.await.unwrap().unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+    assert_eq!(String::from_utf8(ended.stderr).unwrap(), "");
+    publisher.stop().await.unwrap();
+    node.stop().await.unwrap();
 }
 
 #[tokio::test]

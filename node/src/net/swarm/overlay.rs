@@ -12,7 +12,7 @@ use tracing::debug;
 
 use super::{DIAL, Task, texts};
 use crate::net::{
-    lookups::{self, Purpose},
+    lookups::{self, Errand},
     policy::{self, node_of, peer_of},
 };
 
@@ -20,10 +20,10 @@ use crate::net::{
 const PER_BUCKET: usize = 2;
 
 impl Task {
-    pub(super) fn walk(&mut self, target: PeerId, purpose: Purpose) {
+    pub(super) fn walk(&mut self, target: PeerId, errand: Errand) {
         let kad = &mut self.swarm.behaviour_mut().overlay.kad;
         let walk = kad.get_closest_peers(target);
-        self.lookups.began(walk, purpose);
+        self.lookups.began(walk, errand);
     }
 
     /// Takes note of a relayer: itself or another node says that it is one.
@@ -65,12 +65,12 @@ impl Task {
     }
 
     /// A walk that somebody waits for has ended.
-    pub(super) async fn walked(&mut self, purpose: Purpose, found: Vec<kad::PeerInfo>) {
+    pub(super) async fn walked(&mut self, errand: Errand, found: Vec<kad::PeerInfo>) {
         let found = found
             .into_iter()
             .filter_map(|info| Some((node_of(&info.peer_id)?, info.addrs)));
-        match purpose {
-            Purpose::Dial(dial, target) => {
+        match errand {
+            Errand::Dial(dial, target) => {
                 let addresses = found
                     .into_iter()
                     .find(|(node, _)| *node == target)
@@ -80,7 +80,7 @@ impl Task {
                     self.dial(dial, peer, &addresses).await;
                 }
             }
-            Purpose::Near(target, done) => {
+            Errand::Near(target, done) => {
                 let chosen = lookups::choose(target, self.handle.node, found);
                 let mut dialled = Vec::new();
                 for (node, addresses) in chosen {

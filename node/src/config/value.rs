@@ -1,0 +1,216 @@
+//! How single values are read; each reader says what it accepts.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use headwater_media::transcode::Ladder;
+
+use super::PublishKey;
+use crate::secret::Secret;
+
+/// Neighbours that a node may have at most, whatever it is told.
+const MAX_PEERS: std::ops::RangeInclusive<u32> = 8..=10_000;
+
+pub(super) fn switch(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "yes" | "true" | "1" => Ok(true),
+        "no" | "false" | "0" => Ok(false),
+        _ => Err("yes or no, true or false, 1 or 0".to_owned()),
+    }
+}
+
+pub(super) fn max_peers(text: &str) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|n| MAX_PEERS.contains(n));
+    number.ok_or_else(|| {
+        let (min, max) = (MAX_PEERS.start(), MAX_PEERS.end());
+        format!("a number of neighbours from {min} to {max}")
+    })
+}
+
+pub(super) fn path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() {
+        return Err("a path is not empty".to_owned());
+    }
+    Ok(text.into())
+}
+
+/// Reads the address of a socket to listen on.
+///
+/// # Errors
+/// Says what is accepted.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "an address is IP:PORT, such as 127.0.0.1:8935 or [::]:8935".to_owned())
+}
+
+/// Reads where something that runs can be asked.
+pub(super) fn host_port(text: &str) -> Result<String, String> {
+    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+    match port.map(|(_, port)| port.parse::<u16>()) {
+        Some(Ok(_)) => Ok(text.to_owned()),
+        Some(Err(_)) | None => Err("an address is HOST:PORT, such as 127.0.0.1:7935".to_owned()),
+    }
+}
+
+/// Reads a duration between two bounds, in milliseconds.
+pub(super) fn duration(text: &str, min_ms: u64, max_ms: u64) -> Result<Duration, String> {
+    let span = humantime::parse_duration(text)
+        .map_err(|_| "a duration has a unit, such as 200ms or 2s".to_owned())?;
+    let (min, max) = (Duration::from_millis(min_ms), Duration::from_millis(max_ms));
+    if span < min || span > max {
+        let [min, max] = [min, max].map(humantime::format_duration);
+        return Err(format!("accepted is {min} to {max}"));
+    }
+    Ok(span)
+}
+
+/// Reads a ladder: names of rungs, or a TOML file of them.
+///
+/// # Errors
+/// Says what is accepted, or what is wrong with the file.
+pub fn ladder(text: &str) -> Result<Ladder, String> {
+    let file = Path::new(text).extension().is_some_and(|e| e == "toml") || text.contains('/');
+    let ladder = if file {
+        Ladder::from_file(text.as_ref())
+    } else {
+        text.parse()
+    };
+    ladder.map_err(|error| error.to_string())
+}
+
+/// Reads the URL of a ledger; only job books are spoken by this version.
+///
+/// # Errors
+/// Says what is accepted.
+pub fn ledger(url: &str) -> Result<PathBuf, String> {
+    if let Some(path) = url.strip_prefix("file:").filter(|path| !path.is_empty()) {
+        return Ok(path.into());
+    }
+    let chain = ["http://", "https://", "ws://", "wss://"]
+        .iter()
+        .any(|scheme| url.starts_with(scheme));
+    Err(if chain {
+        "Ethereum is not spoken by this version; use file:PATH".to_owned()
+    } else {
+        "a ledger is file:PATH".to_owned()
+    })
+}
+
+/// Reads `NAME=KEY`; the reasons do not repeat it.
+pub(super) fn publish_key(text: &Secret) -> Result<PublishKey, String> {
+    let (name, key) = text
+        .expose()
+        .split_once('=')
+        .ok_or("a publish key is NAME=KEY")?;
+    if name.parse::<headwater_proto::RenditionName>().is_err() {
+        return Err("a name is 1 to 32 of a-z, 0-9, '-' and '_'".to_owned());
+    }
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
+    if key.len() < 8 || key.len() > 128 || !key.bytes().all(plain) {
+        return Err("a key is 8 to 128 letters, digits, '-' and '_'".to_owned());
+    }
+    Ok(PublishKey {
+        name: name.to_owned(),
+        key: key.into(),
+    })
+}
+
+/// Reads the path of a keystore that is there.
+pub(super) fn keystore(text: &str) -> Result<PathBuf, String> {
+    let path = path(text)?;
+    let there = std::fs::File::open(&path).and_then(|file| file.metadata());
+    let reason = match there {
+        Ok(about) if about.is_file() => return Ok(path),
+        Ok(_) => "it is not a file".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Err(format!(
+        "{reason}; make it with `headwater key new`, or leave the key out"
+    ))
+}
+
+/// Reads the path of a file that holds a password.
+pub(super) fn password_file(text: &str) -> Result<PathBuf, String> {
+    let path = path(text)?;
+    match read_password(&path) {
+        Ok(_) => Ok(path),
+        Err(PasswordError::File { reason, .. }) => Err(reason.to_string()),
+        Err(PasswordError::Empty { .. }) => {
+            Err("it is empty; write the password on its first line".to_owned())
+        }
+    }
+}
+
+/// Why a password cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum PasswordError {
+    /// The file cannot be read.
+    #[error("password file {path}: {reason}")]
+    File {
+        /// The file.
+        path: String,
+        /// What the system said.
+        reason: std::io::Error,
+    },
+    /// An empty password protects nothing.
+    #[error("password file {path} is empty; write the password on its first line")]
+    Empty {
+        /// The file.
+        path: String,
+    },
+}
+
+/// Reads a password file, without the end of its line.
+///
+/// # Errors
+/// When the file cannot be read or has no password in it.
+pub fn read_password(path: &Path) -> Result<Secret, PasswordError> {
+    let shown = || path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|reason| PasswordError::File {
+        path: shown(),
+        reason,
+    })?;
+    let whole = Secret::from(text);
+    let password = whole.expose().trim_end_matches(['\r', '\n']);
+    if password.is_empty() {
+        return Err(PasswordError::Empty { path: shown() });
+    }
+    Ok(password.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_password_file_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("password");
+        for empty in ["", "\n", "\r\n\n"] {
+            std::fs::write(&path, empty).unwrap();
+            let error = read_password(&path).unwrap_err().to_string();
+            assert!(error.contains("is empty"), "{error}");
+        }
+        std::fs::write(&path, " pass word \r\n").unwrap();
+        assert_eq!(read_password(&path).unwrap().expose(), " pass word ");
+    }
+
+    #[test]
+    fn a_number_of_peers_has_bounds() {
+        assert_eq!(max_peers("8"), Ok(8));
+        for text in ["7", "10001", "-1", "many", ""] {
+            assert!(max_peers(text).unwrap_err().contains("8 to 10000"));
+        }
+    }
+
+    #[test]
+    fn a_chain_is_told_from_a_mistyped_ledger() {
+        assert_eq!(ledger("file:jobs.book"), Ok("jobs.book".into()));
+        assert!(ledger("ws://node").unwrap_err().contains("not spoken"));
+        assert!(ledger("file:").unwrap_err().contains("file:PATH"));
+        assert!(ledger("jobs.book").unwrap_err().contains("file:PATH"));
+    }
+}
