@@ -55,74 +55,15 @@ pub(super) fn part(payload: &Bytes) -> (Signed<PartHeader>, Vec<Bytes>) {
     (Signed::sign(header, &key()), chunks)
 }
 
+type Named = (&'static str, Message);
+
 /// Every kind of message, named.
-pub(super) fn all() -> Vec<(&'static str, Message)> {
-    let request = RequestId(300);
-    let key = key();
-    let node = key.node_id();
-    let payload = Bytes::from(vec![0x5a; 20_000]);
-    let (header, chunks) = part(&payload);
-    let init = PartHeader::for_payload(stream(), Slot::Init(1), None, &payload)
-        .unwrap()
-        .0;
-    let address = AddressText::new("/ip4/192.0.2.1/tcp/4935").unwrap();
-    let roles = Roles {
-        relayer: true,
-        ..Roles::default()
-    };
-    let end = StreamEnd {
-        stream: stream(),
-        last: Some(position(9, 4)),
-    };
-    let master = MasterPlaylist {
-        manifest: manifest(),
-        version: 12,
-        ended: false,
-        renditions: vec![rendition()],
-    };
-    let status = NodeStatus {
-        node,
-        time_ms: 1_800_000_000_000,
-        agent: "headwater/1".into(),
-        roles,
-        uptime_s: 60,
-        peers: 3,
-        load: 9,
-        streams: vec![StreamStatus {
-            stream: stream(),
-            edge: Some(position(5, 1)),
-            parent: Some(node),
-            children: 2,
-        }],
-    };
-    let result = TranscodeResult {
-        stream: stream(),
-        job: JobId(4),
-        transcoder: node,
-        sequence: 2,
-        renditions: vec![rendition()],
-    };
-    let open = TranscodeClaim {
-        stream: stream(),
-        job: JobId(4),
-        transcoder: node,
-        addresses: vec![address.clone()],
-        sealed: None,
-        sequence: 2,
-        expires_ms: 1_800_000_060_000,
-    };
-    let sealed = open.clone().seal([5; 32]).unwrap();
-    let transcode_sub = |claim| {
-        Message::TranscodeSub(TranscodeSub {
-            request,
-            branch: true,
-            from: None,
-            hops_left: 16,
-            claim,
-            signature: [8; 65],
-        })
-    };
-    let slot = Slot::Part(position(5, 0));
+pub(super) fn all() -> Vec<Named> {
+    [greetings(), subscriptions(), data(), answers(), jobs()].concat()
+}
+
+fn greetings() -> Vec<Named> {
+    let roles = relayer();
     vec![
         (
             "hello",
@@ -133,6 +74,14 @@ pub(super) fn all() -> Vec<(&'static str, Message)> {
         ),
         ("ping", Message::Ping(Ping { nonce: 1 })),
         ("pong", Message::Pong(Ping { nonce: 1 })),
+    ]
+}
+
+fn subscriptions() -> Vec<Named> {
+    let request = RequestId(300);
+    let node = key().node_id();
+    let address = address();
+    vec![
         (
             "sub",
             Message::Sub(Sub {
@@ -179,6 +128,23 @@ pub(super) fn all() -> Vec<(&'static str, Message)> {
             }),
         ),
         ("cancel", Message::Cancel(Cancel { request })),
+    ]
+}
+
+fn data() -> Vec<Named> {
+    let request = RequestId(300);
+    let key = key();
+    let payload = Bytes::from(vec![0x5a; 20_000]);
+    let (header, chunks) = part(&payload);
+    let init = PartHeader::for_payload(stream(), Slot::Init(1), None, &payload)
+        .unwrap()
+        .0;
+    let end = StreamEnd {
+        stream: stream(),
+        last: Some(position(9, 4)),
+    };
+    let slot = Slot::Part(position(5, 0));
+    vec![
         (
             "finish",
             Message::Finish(Finish {
@@ -219,6 +185,35 @@ pub(super) fn all() -> Vec<(&'static str, Message)> {
                 to: position(7, 0),
             }),
         ),
+    ]
+}
+
+fn answers() -> Vec<Named> {
+    let request = RequestId(300);
+    let key = key();
+    let node = key.node_id();
+    let master = MasterPlaylist {
+        manifest: manifest(),
+        version: 12,
+        ended: false,
+        renditions: vec![rendition()],
+    };
+    let status = NodeStatus {
+        node,
+        time_ms: 1_800_000_000_000,
+        agent: "headwater/1".into(),
+        roles: relayer(),
+        uptime_s: 60,
+        peers: 3,
+        load: 9,
+        streams: vec![StreamStatus {
+            stream: stream(),
+            edge: Some(position(5, 1)),
+            parent: Some(node),
+            children: 2,
+        }],
+    };
+    vec![
         (
             "get_master_playlist",
             Message::GetMasterPlaylist(GetMasterPlaylist {
@@ -249,6 +244,41 @@ pub(super) fn all() -> Vec<(&'static str, Message)> {
                 body: Signed::sign(status, &key),
             }),
         ),
+    ]
+}
+
+fn jobs() -> Vec<Named> {
+    let request = RequestId(300);
+    let key = key();
+    let node = key.node_id();
+    let result = TranscodeResult {
+        stream: stream(),
+        job: JobId(4),
+        transcoder: node,
+        sequence: 2,
+        renditions: vec![rendition()],
+    };
+    let open = TranscodeClaim {
+        stream: stream(),
+        job: JobId(4),
+        transcoder: node,
+        addresses: vec![address()],
+        sealed: None,
+        sequence: 2,
+        expires_ms: 1_800_000_060_000,
+    };
+    let sealed = open.clone().seal([5; 32]).unwrap();
+    let transcode_sub = |claim| {
+        Message::TranscodeSub(TranscodeSub {
+            request,
+            branch: true,
+            from: None,
+            hops_left: 16,
+            claim,
+            signature: [8; 65],
+        })
+    };
+    vec![
         ("transcode_sub", transcode_sub(open)),
         ("transcode_sub_sealed", transcode_sub(sealed)),
         (
@@ -278,6 +308,17 @@ pub(super) fn all() -> Vec<(&'static str, Message)> {
             }),
         ),
     ]
+}
+
+fn address() -> AddressText {
+    AddressText::new("/ip4/192.0.2.1/tcp/4935").unwrap()
+}
+
+fn relayer() -> Roles {
+    Roles {
+        relayer: true,
+        ..Roles::default()
+    }
 }
 
 pub(super) fn bytes(message: &Message) -> Bytes {
