@@ -14,10 +14,10 @@ use headwater_media::{
     playlist::{Variant, write_master},
 };
 use headwater_proto::{ManifestId, MasterPlaylist, Rendition, StreamId};
-use headwater_protocol::Delivery;
+use headwater_protocol::{Delivery, Failure};
 use tokio::{
     sync::watch,
-    time::{timeout, timeout_at},
+    time::{sleep_until, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info};
@@ -36,6 +36,8 @@ pub struct LibraryConfig {
     pub target_duration: Duration,
     /// Streams that are watched at once.
     pub max_streams: usize,
+    /// A request for a segment that is at most so many ahead waits for it.
+    pub ahead: u64,
 }
 
 impl Default for LibraryConfig {
@@ -45,6 +47,7 @@ impl Default for LibraryConfig {
             idle: Duration::from_secs(30),
             target_duration: Duration::from_secs(4),
             max_streams: 128,
+            ahead: 2,
         }
     }
 }
@@ -52,13 +55,16 @@ impl Default for LibraryConfig {
 /// Why a player gets nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlayError {
-    /// Nobody has it, as far as could be found out in time.
+    /// Who should have it says that there is no such thing, or not yet.
     #[error("no such stream, or it is not live yet")]
     Unknown,
-    /// It exists and has nothing to play yet.
-    #[error("the stream is starting; try again")]
+    /// It exists, and what is asked for is still to come.
+    #[error("the stream has not come so far; try again")]
     NotReady,
-    /// It was there and is no more.
+    /// Nobody could be asked in time.
+    #[error("the stream could not be reached in time")]
+    Unreachable,
+    /// It was there and is no more, or was missed.
     #[error("this segment is gone")]
     Gone,
     /// This node serves as many streams as it may.
@@ -78,10 +84,12 @@ pub struct LiveStream {
     pub renditions: Vec<String>,
 }
 
+/// What is told to those who wait for a stream: with every change, why it does not come.
+type Changes = watch::Receiver<Option<Failure>>;
+
 struct Shelf {
     timeline: SharedTimeline,
-    /// Counts changes, for those who wait.
-    changed: watch::Receiver<u64>,
+    changes: Changes,
     used: Instant,
     /// Ends the subscription; `None` for streams of this node.
     stop: Option<CancellationToken>,
@@ -145,10 +153,11 @@ impl Library {
 
     /// Serves a stream that this node makes from its own window.
     pub fn host(&self, stream: &StreamId, timeline: SharedTimeline) {
-        let (_, changed) = watch::channel(0);
+        // Nobody tells of changes of a stream of this node: it is looked at again.
+        let (_, changes) = watch::channel(None);
         let shelf = Shelf {
             timeline,
-            changed,
+            changes,
             used: Instant::now(),
             stop: None,
         };
@@ -206,12 +215,17 @@ impl Library {
         let known = state.wait_for(|state| matches!(state, MasterState::Known(_)));
         match timeout(self.config.wait, known).await {
             Ok(Ok(state)) => match &*state {
-                MasterState::Known(body) => Ok(body.value().clone()),
-                MasterState::Asking | MasterState::Missing(_) => Err(PlayError::Unknown),
+                MasterState::Known(body) => return Ok(body.value().clone()),
+                MasterState::Asking | MasterState::Missing(_) => {}
             },
-            Ok(Err(_)) => Err(PlayError::Stopping),
-            Err(_) => Err(PlayError::Unknown),
+            Ok(Err(_)) => return Err(PlayError::Stopping),
+            Err(_) => {}
         }
+        let state = state.borrow();
+        Err(match &*state {
+            MasterState::Missing(failure) => absent(Some(*failure)),
+            MasterState::Asking | MasterState::Known(_) => absent(None),
+        })
     }
 
     /// The media playlist of a stream, waiting until there is something to play.
@@ -219,32 +233,44 @@ impl Library {
     /// # Errors
     /// When there is nothing by then.
     pub async fn media(&self, stream: &StreamId) -> Result<String, PlayError> {
+        let (timeline, mut changes) = self.shelf(stream).await?;
+        let playlist = self.wait(&timeline, &mut changes, |timeline| {
+            if timeline.is_ready() {
+                return Some(Ok(timeline.playlist(&stream.to_string())));
+            }
+            timeline.is_ended().then_some(Err(PlayError::Unknown))
+        });
+        if let Some(playlist) = playlist.await {
+            return playlist;
+        }
+        let begun = lock(&timeline).tracks().is_some();
+        Err(if begun {
+            PlayError::NotReady
+        } else {
+            absent(*changes.borrow())
+        })
+    }
+
+    /// Reads a window until it has what is wanted, for as long as a request may wait.
+    async fn wait<T>(
+        &self,
+        timeline: &SharedTimeline,
+        changes: &mut Changes,
+        read: impl Fn(&Timeline) -> Option<T>,
+    ) -> Option<T> {
+        const LOOK_AGAIN: Duration = Duration::from_millis(100);
         let deadline = tokio::time::Instant::now() + self.config.wait;
-        let (timeline, mut changed) = self.shelf(stream).await?;
         loop {
-            let (ready, ended) = {
-                let timeline = lock(&timeline);
-                (timeline.is_ready(), timeline.is_ended())
-            };
-            if ready {
-                return Ok(lock(&timeline).playlist(&stream.to_string()));
-            }
-            if ended {
-                return Err(PlayError::Unknown);
-            }
-            // A stream of this node has no one to tell of changes: it is looked at again.
-            let poll = tokio::time::Instant::now() + Duration::from_millis(100);
-            let told = timeout_at(poll.min(deadline), changed.changed()).await;
-            if let Ok(Err(_)) = told {
-                tokio::time::sleep_until(poll.min(deadline)).await;
+            changes.mark_unchanged();
+            if let Some(found) = read(&lock(timeline)) {
+                return Some(found);
             }
             if tokio::time::Instant::now() >= deadline {
-                let any = lock(&timeline).tracks().is_some();
-                return Err(if any {
-                    PlayError::NotReady
-                } else {
-                    PlayError::Unknown
-                });
+                return None;
+            }
+            let again = deadline.min(tokio::time::Instant::now() + LOOK_AGAIN);
+            if let Ok(Err(_)) = timeout_at(again, changes.changed()).await {
+                sleep_until(again).await;
             }
         }
     }
@@ -254,17 +280,32 @@ impl Library {
     /// # Errors
     /// When this node does not have it.
     pub fn init(&self, stream: &StreamId, index: u32) -> Result<Bytes, PlayError> {
-        self.with(stream, |timeline| timeline.init(index))
-            .ok_or(PlayError::Gone)
+        let (timeline, _) = self.known(stream).ok_or(PlayError::Unknown)?;
+        let init = lock(&timeline).init(index);
+        init.ok_or(PlayError::Unknown)
     }
 
-    /// The bytes of a segment, in pieces.
+    /// The bytes of a segment, in pieces. One that is just to come is waited for.
     ///
     /// # Errors
-    /// When this node does not have it.
-    pub fn segment(&self, stream: &StreamId, number: u64) -> Result<Vec<Bytes>, PlayError> {
-        self.with(stream, |timeline| timeline.segment(number))
-            .ok_or(PlayError::Gone)
+    /// When this node does not have it: no more, not yet, or nothing of the stream.
+    pub async fn segment(&self, stream: &StreamId, number: u64) -> Result<Vec<Bytes>, PlayError> {
+        let (timeline, mut changes) = self.known(stream).ok_or(PlayError::Unknown)?;
+        let ahead = self.config.ahead;
+        let found = self.wait(&timeline, &mut changes, |timeline| {
+            if let Some(pieces) = timeline.segment(number) {
+                return Some(Ok(pieces));
+            }
+            match timeline.newest() {
+                Some(newest) if number <= newest => Some(Err(PlayError::Gone)),
+                Some(newest) if timeline.is_ended() || number - newest > ahead => {
+                    Some(Err(PlayError::Unknown))
+                }
+                None if timeline.is_ended() => Some(Err(PlayError::Unknown)),
+                Some(_) | None => None,
+            }
+        });
+        found.await.unwrap_or(Err(PlayError::NotReady))
     }
 
     /// The broadcasts whose master playlist this node knows.
@@ -286,26 +327,18 @@ impl Library {
         live.collect()
     }
 
-    fn with<T>(&self, stream: &StreamId, read: impl FnOnce(&Timeline) -> Option<T>) -> Option<T> {
-        let timeline = {
-            let mut streams = lock(&self.streams);
-            let shelf = streams.get_mut(stream)?;
-            shelf.used = Instant::now();
-            shelf.timeline.clone()
-        };
-        let timeline = lock(&timeline);
-        read(&timeline)
+    /// The window of a stream that is here already.
+    fn known(&self, stream: &StreamId) -> Option<(SharedTimeline, Changes)> {
+        let mut streams = lock(&self.streams);
+        let shelf = streams.get_mut(stream)?;
+        shelf.used = Instant::now();
+        Some((shelf.timeline.clone(), shelf.changes.clone()))
     }
 
     /// The window of a stream, which is subscribed to if need be.
-    async fn shelf(
-        &self,
-        stream: &StreamId,
-    ) -> Result<(SharedTimeline, watch::Receiver<u64>), PlayError> {
-        let used = Instant::now();
-        if let Some(shelf) = lock(&self.streams).get_mut(stream) {
-            shelf.used = used;
-            return Ok((shelf.timeline.clone(), shelf.changed.clone()));
+    async fn shelf(&self, stream: &StreamId) -> Result<(SharedTimeline, Changes), PlayError> {
+        if let Some(known) = self.known(stream) {
+            return Ok(known);
         }
         let target = self.target_duration(stream);
         let config = TimelineConfig {
@@ -315,19 +348,19 @@ impl Library {
         let subscription = self.core.subscribe(stream.clone()).await;
         let subscription = subscription.map_err(|_| PlayError::Stopping)?;
         let timeline = Arc::new(Mutex::new(Timeline::new(config)));
-        let (tx, changed) = watch::channel(0);
+        let (tx, changes) = watch::channel(None);
         let stop = self.stop.child_token();
         let shelf = Shelf {
             timeline: timeline.clone(),
-            changed: changed.clone(),
-            used,
+            changes: changes.clone(),
+            used: Instant::now(),
             stop: Some(stop.clone()),
         };
         {
             let mut streams = lock(&self.streams);
             if let Some(other) = streams.get(stream) {
                 // Two players asked at once; the other was quicker.
-                return Ok((other.timeline.clone(), other.changed.clone()));
+                return Ok((other.timeline.clone(), other.changes.clone()));
             }
             if streams.len() >= self.config.max_streams {
                 return Err(PlayError::Busy);
@@ -342,7 +375,7 @@ impl Library {
                 () = stop.cancelled() => {}
             }
         });
-        Ok((timeline, changed))
+        Ok((timeline, changes))
     }
 
     fn target_duration(&self, stream: &StreamId) -> Duration {
@@ -383,14 +416,25 @@ impl Library {
     }
 }
 
+/// Why a stream that did not come in time did not.
+const fn absent(failure: Option<Failure>) -> PlayError {
+    match failure {
+        Some(Failure::NotFound) => PlayError::Unknown,
+        Some(Failure::NoRoute(_) | Failure::ParentLost | Failure::NoPeers) | None => {
+            PlayError::Unreachable
+        }
+    }
+}
+
 /// Fills a window from a subscription until the stream ends.
 async fn fill(
     stream: StreamId,
     mut subscription: Subscription,
     timeline: SharedTimeline,
-    changed: watch::Sender<u64>,
+    changes: watch::Sender<Option<Failure>>,
 ) {
     while let Some(delivery) = subscription.next().await {
+        let mut waits = None;
         {
             let mut timeline = lock(&timeline);
             match delivery {
@@ -410,9 +454,12 @@ async fn fill(
                 } => timeline.push(part_of(position, media, join(chunks))),
                 Delivery::Gap { to, .. } => timeline.gap(to.segment),
                 Delivery::Finished => timeline.end(),
-                Delivery::Waiting(failure) => debug!(%stream, ?failure, "waiting"),
+                Delivery::Waiting(failure) => {
+                    debug!(%stream, ?failure, "waiting");
+                    waits = Some(failure);
+                }
             }
         }
-        changed.send_modify(|count| *count += 1);
+        changes.send_replace(waits);
     }
 }
