@@ -151,7 +151,13 @@ impl App {
             clock::now(),
         );
         let (core, asks) = driver::start(core, net.clone(), events, tasks, stop.clone());
-        let library = Library::new(LibraryConfig::default(), core.clone(), tasks, stop.clone());
+        let library = Library::new(
+            LibraryConfig::default(),
+            node,
+            core.clone(),
+            tasks,
+            stop.clone(),
+        );
         let transcoding = config.roles.transcoder.then(|| {
             let transcoding = TranscodingConfig {
                 ladder: config.ladder.clone(),

@@ -39,6 +39,7 @@ pub(super) fn play_error(reason: &PlayError) -> Response {
             StatusCode::SERVICE_UNAVAILABLE,
             "ask again; the node may have just started, or lost its links",
         ),
+        PlayError::Ended => (StatusCode::GONE, "the next broadcast has another id"),
         PlayError::Gone => (StatusCode::GONE, "fetch the playlist again"),
         PlayError::Busy | PlayError::Stopping => {
             (StatusCode::SERVICE_UNAVAILABLE, "try another node")

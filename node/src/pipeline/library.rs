@@ -13,7 +13,7 @@ use headwater_media::{
     hls::{Timeline, TimelineConfig},
     playlist::{Variant, write_master},
 };
-use headwater_proto::{ManifestId, MasterPlaylist, Rendition, StreamId};
+use headwater_proto::{ManifestId, MasterPlaylist, NodeId, Rendition, StreamId};
 use headwater_protocol::{Delivery, Failure};
 use tokio::{
     sync::watch,
@@ -67,6 +67,9 @@ pub enum PlayError {
     /// It was there and is no more, or was missed.
     #[error("this segment is gone")]
     Gone,
+    /// It is over, and nothing of it is kept here.
+    #[error("the broadcast has ended")]
+    Ended,
     /// This node serves as many streams as it may.
     #[error("this node serves too many streams at once")]
     Busy,
@@ -103,6 +106,7 @@ struct Followed {
 /// What players of this node are served from.
 pub struct Library {
     config: LibraryConfig,
+    node: NodeId,
     core: Core,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -122,16 +126,18 @@ impl std::fmt::Debug for Library {
 const SWEEP: Duration = Duration::from_secs(1);
 
 impl Library {
-    /// An empty library; it keeps itself tidy until `stop`.
+    /// An empty library of `node`; it keeps itself tidy until `stop`.
     #[must_use]
     pub fn new(
         config: LibraryConfig,
+        node: NodeId,
         core: Core,
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Arc<Self> {
         let library = Arc::new(Self {
             config,
+            node,
             core,
             tasks: tasks.clone(),
             stop: stop.clone(),
@@ -173,6 +179,9 @@ impl Library {
     /// When it is not known by then.
     pub async fn master(&self, manifest: ManifestId) -> Result<String, PlayError> {
         let master = self.newest_master(manifest).await?;
+        if master.ended && !self.has_any(&master.renditions) {
+            return Err(PlayError::Ended);
+        }
         let variants: Vec<_> = master
             .renditions
             .iter()
@@ -223,8 +232,8 @@ impl Library {
         }
         let state = state.borrow();
         Err(match &*state {
-            MasterState::Missing(failure) => absent(Some(*failure)),
-            MasterState::Asking | MasterState::Known(_) => absent(None),
+            MasterState::Missing(failure) => self.absent(manifest.node, Some(*failure)),
+            MasterState::Asking | MasterState::Known(_) => self.absent(manifest.node, None),
         })
     }
 
@@ -238,7 +247,7 @@ impl Library {
             if timeline.is_ready() {
                 return Some(Ok(timeline.playlist(&stream.to_string())));
             }
-            timeline.is_ended().then_some(Err(PlayError::Unknown))
+            timeline.is_ended().then_some(Err(PlayError::Ended))
         });
         if let Some(playlist) = playlist.await {
             return playlist;
@@ -247,7 +256,7 @@ impl Library {
         Err(if begun {
             PlayError::NotReady
         } else {
-            absent(*changes.borrow())
+            self.absent(stream.node, *changes.borrow())
         })
     }
 
@@ -378,6 +387,23 @@ impl Library {
         Ok((timeline, changes))
     }
 
+    /// Why what `owner` should have did not come in time. This node knows its own.
+    fn absent(&self, owner: NodeId, failure: Option<Failure>) -> PlayError {
+        match failure {
+            Some(Failure::NotFound) => PlayError::Unknown,
+            _ if owner == self.node => PlayError::Unknown,
+            Some(Failure::NoRoute(_) | Failure::ParentLost | Failure::NoPeers) | None => {
+                PlayError::Unreachable
+            }
+        }
+    }
+
+    fn has_any(&self, renditions: &[Rendition]) -> bool {
+        let streams = lock(&self.streams);
+        let mut known = renditions.iter().map(|one| &one.stream);
+        known.any(|stream| streams.contains_key(stream))
+    }
+
     fn target_duration(&self, stream: &StreamId) -> Duration {
         let masters = lock(&self.masters);
         let found = masters.values().find_map(|followed| {
@@ -413,16 +439,6 @@ impl Library {
             keep && !(over && shelf.used.elapsed() > idle)
         });
         lock(&self.masters).retain(|_, followed| followed.used.elapsed() < idle * 2);
-    }
-}
-
-/// Why a stream that did not come in time did not.
-const fn absent(failure: Option<Failure>) -> PlayError {
-    match failure {
-        Some(Failure::NotFound) => PlayError::Unknown,
-        Some(Failure::NoRoute(_) | Failure::ParentLost | Failure::NoPeers) | None => {
-            PlayError::Unreachable
-        }
     }
 }
 

@@ -1,5 +1,11 @@
 //! What players get: playlists, segments, parts of segments, and pages.
 
+use headwater::{
+    config::Raw,
+    pipeline::{EndReason, Ingest},
+};
+use headwater_media::ingest::TestSource;
+use headwater_proto::{BroadcastId, ManifestId, SigningKey};
 use reqwest::{Method, header::HeaderMap};
 
 use crate::support::{Node, SEGMENT, header, headers, push};
@@ -188,6 +194,82 @@ async fn segments_that_are_gone_to_come_and_unheard_of_are_told_apart() {
     let past_the_end = node.get(&format!("/stream/{stream}/42.m4s")).await;
     assert_eq!(past_the_end.status(), 404);
     node.app.stop().await;
+}
+
+#[tokio::test]
+async fn what_no_owner_has_and_what_cannot_be_reached_are_told_apart() {
+    let node = Node::plain().await;
+    let elsewhere = ManifestId {
+        node: SigningKey::from_bytes(&[9; 32]).node_id(),
+        broadcast: BroadcastId::from_bytes([9; 16]),
+    };
+    let own = node.manifest(1);
+    let paths = [
+        (format!("/stream/{own}.m3u8"), 404),
+        (format!("/stream/{}.m3u8", own.source()), 404),
+        (format!("/stream/{elsewhere}.m3u8"), 503),
+        (format!("/stream/{}.m3u8", elsewhere.source()), 503),
+    ];
+    let answers = paths.each_ref().map(|(path, _)| node.get(path));
+    let answers = futures::future::join_all(answers).await;
+    for ((path, status), answer) in paths.iter().zip(answers) {
+        assert_eq!(answer.status(), *status, "{path}");
+        assert_eq!(header(&answer, "cache-control"), "no-store", "{path}");
+    }
+    node.app.stop().await;
+}
+
+#[tokio::test]
+async fn a_broadcast_that_is_over_is_gone_for_those_who_come_later() {
+    let broadcaster = Node::start(Raw {
+        broadcaster: Some(true),
+        relayer: Some(true),
+        segment: Some("500ms".to_owned()),
+        ..Raw::default()
+    })
+    .await;
+    let source = TestSource {
+        width: 160,
+        height: 90,
+        frame_rate: 10,
+        bit_rate: 100_000,
+        duration: Some(std::time::Duration::from_secs(2)),
+    };
+    let broadcasts = broadcaster.app.broadcasts().unwrap();
+    let finished = std::future::ready(EndReason::Finished);
+    let published = broadcasts.publish("show", Ingest::Test(source), finished);
+    let manifest = published.await.unwrap();
+    let media = format!("/stream/{}.m3u8", manifest.source());
+    loop {
+        let playlist = broadcaster.get(&media).await.text().await.unwrap();
+        if playlist.ends_with("#EXT-X-ENDLIST\n") {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    let address = &broadcaster.app.net().listen_addresses()[0];
+    let late = Node::start(Raw {
+        bootstrap: Some(vec![format!("{address}/p2p/{}", broadcaster.app.node())]),
+        ..Raw::default()
+    })
+    .await;
+
+    let answer = loop {
+        let answer = late.get(&format!("/stream/{manifest}.m3u8")).await;
+        if answer.status() != 503 {
+            break answer;
+        }
+    };
+
+    assert_eq!(answer.status(), 410);
+    assert_eq!(header(&answer, "cache-control"), "no-store");
+    let text = answer.text().await.unwrap();
+    assert!(text.contains("has ended"), "{text}");
+    let own = broadcaster.get(&format!("/stream/{manifest}.m3u8")).await;
+    assert_eq!(own.status(), 200, "it is still here, for those who watch");
+    for node in [late, broadcaster] {
+        node.app.stop().await;
+    }
 }
 
 #[tokio::test]
