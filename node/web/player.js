@@ -1,7 +1,7 @@
 // Plays one broadcast from this node and keeps at it: whatever fails is tried again until
-// the broadcast has ended. Renditions come and go with their transcoders; one that comes is
-// taken up by a second engine behind the first, and the two change places once both show
-// the same moment.
+// the broadcast has ended. Renditions come and go with their transcoders, and hls.js knows
+// only those it began with: a second engine begins anew behind the first, and the two change
+// places once both show the same moment.
 
 import * as ui from './controls.js';
 
@@ -11,6 +11,7 @@ const source = `/stream/${encodeURIComponent(id)}.m3u8`;
 const RETRY_MS = 2000;
 const MASTER_MS = 5000;
 const FACTS_MS = 500;
+const STILL_TICKS = 4;
 const SWAP_LOOK_MS = 100;
 const SWAP_GIVE_UP_MS = 15000;
 const SWAP_CLOSE_S = 0.08;
@@ -24,6 +25,7 @@ let wanted = '';
 let pausedByViewer = false;
 let retry = 0;
 let links = '–';
+let still = 0;
 const counts = { fatal: 0, stalls: 0 };
 const errors = [];
 
@@ -55,7 +57,6 @@ class Engine {
     this.hls = hls;
     hls.on(Hls.Events.MANIFEST_PARSED, () => { this.choose(); offerQualities(); });
     hls.on(Hls.Events.LEVEL_SWITCHED, offerQualities);
-    hls.on(Hls.Events.LEVELS_UPDATED, offerQualities);
     hls.on(Hls.Events.LEVEL_LOADED, (_, data) => { this.over = !data.details.live; this.failures = 0; });
     hls.on(Hls.Events.FRAG_BUFFERED, () => { if (this === current && state !== 'ended') show('live'); });
     hls.on(Hls.Events.ERROR, (_, data) => this.failed(data));
@@ -79,7 +80,11 @@ class Engine {
   failed(data) {
     errors.push(data.details);
     if (errors.length > ERRORS_KEPT) errors.shift();
-    if (data.details === Hls.ErrorDetails.BUFFER_STALLED_ERROR && this === current) counts.stalls += 1;
+    if (data.details === Hls.ErrorDetails.BUFFER_STALLED_ERROR && this === current) {
+      counts.stalls += 1;
+      // What plays may have just been given up.
+      followMaster();
+    }
     if (!data.fatal) return;
     if (this !== current) { dropNext(); return; }
     counts.fatal += 1;
@@ -150,7 +155,8 @@ async function start() {
       show(...FINAL[status], { still: true });
       return;
     }
-    show(...(REASONS[status] ?? ['waiting', `The node cannot serve the stream now (${status}).`]));
+    const reason = REASONS[status] ?? ['waiting', `The node cannot serve the stream now (${status}).`];
+    show(...reason, { again: status === 0 ? start : null });
     restart();
     return;
   }
@@ -209,18 +215,13 @@ async function followMaster() {
     return;
   }
   if (!current || next || !current.hls.levels.length) return;
-  const has = new Set(current.hls.levels.map((level) => level.uri));
-  if ([...offered].some((uri) => !has.has(uri))) {
-    // A paused picture and one in a window of its own are left alone.
-    if (!video().paused && !document.pictureInPictureElement) takeUp();
-    return;
-  }
-  for (let index = current.hls.levels.length - 1; index >= 0; index -= 1) {
-    if (!offered.has(current.hls.levels[index].uri)) current.hls.removeLevel(index);
-  }
+  const has = current.hls.levels.map((level) => level.uri);
+  const same = has.length === offered.size && has.every((uri) => offered.has(uri));
+  // A paused picture and one in a window of its own are left alone.
+  if (!same && !video().paused && !document.pictureInPictureElement) takeUp();
 }
 
-/** Starts a second engine that knows the new renditions, and changes over to it. */
+/** Starts a second engine that knows what is offered now, and changes over to it. */
 function takeUp() {
   const element = videos.find((one) => one !== current.video);
   element.muted = true;
@@ -233,7 +234,9 @@ function takeUp() {
     const late = performance.now() - begun > SWAP_GIVE_UP_MS;
     const ahead = (engine.moment() - current.moment()) / 1000;
     const shows = element.readyState >= HTMLMediaElement.HAVE_FUTURE_DATA && !element.seeking;
-    if (shows && Math.abs(ahead) < SWAP_CLOSE_S) {
+    // A picture that stands still is not waited for.
+    const stands = current.video.readyState < HTMLMediaElement.HAVE_FUTURE_DATA;
+    if (shows && (stands || Math.abs(ahead) < SWAP_CLOSE_S)) {
       clearInterval(look);
       changeOver();
     } else if (late || state !== 'live') {
@@ -312,8 +315,17 @@ function seekBy(seconds) {
   video().currentTime = Math.min(to, Math.max(from, video().currentTime + seconds));
 }
 
+/** A picture that stands still for two seconds is explained. */
+function explainStill(element) {
+  const stands = state === 'live' && !element.paused && element.readyState < HTMLMediaElement.HAVE_FUTURE_DATA;
+  if (!stands && still >= STILL_TICKS && state === 'live') show('live');
+  still = stands ? still + 1 : 0;
+  if (still === STILL_TICKS) ui.notice('The stream is held up. It goes on by itself.');
+}
+
 function tell() {
   const element = video();
+  explainStill(element);
   const latency = current?.hls.latency;
   const playing = state === 'live' && element.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA;
   const known = playing && Number.isFinite(latency) && latency > 0;
