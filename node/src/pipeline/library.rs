@@ -56,7 +56,7 @@ impl Default for LibraryConfig {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlayError {
     /// Who should have it says that there is no such thing, or not yet.
-    #[error("no such stream, or it is not live yet")]
+    #[error("no such stream or segment, or not yet")]
     Unknown,
     /// It exists, and what is asked for is still to come.
     #[error("the stream has not come so far; try again")]
@@ -214,9 +214,10 @@ impl Library {
                     used: Instant::now(),
                 };
                 let mut masters = lock(&self.masters);
-                if masters.len() >= self.config.max_streams {
-                    return Err(PlayError::Busy);
-                }
+                make_room(&mut masters, self.config.max_streams, |followed| {
+                    let known = matches!(*followed.state.borrow(), MasterState::Known(_));
+                    (!known).then_some(followed.used)
+                })?;
                 masters.insert(manifest, followed);
                 state
             }
@@ -371,8 +372,12 @@ impl Library {
                 // Two players asked at once; the other was quicker.
                 return Ok((other.timeline.clone(), other.changes.clone()));
             }
-            if streams.len() >= self.config.max_streams {
-                return Err(PlayError::Busy);
+            let given_up = make_room(&mut streams, self.config.max_streams, |shelf| {
+                let wanted = shelf.stop.is_none() || lock(&shelf.timeline).is_ready();
+                (!wanted).then_some(shelf.used)
+            })?;
+            if let Some(stop) = given_up.and_then(|shelf| shelf.stop) {
+                stop.cancel();
             }
             streams.insert(stream.clone(), shelf);
         }
@@ -440,6 +445,23 @@ impl Library {
         });
         lock(&self.masters).retain(|_, followed| followed.used.elapsed() < idle * 2);
     }
+}
+
+/// Makes room for one more among `most` by giving up what never came and was asked for
+/// longest ago, so that made-up ids cannot keep real ones out. `idle` says since when
+/// something may be given up; what has come is kept.
+fn make_room<K: Ord + Clone, V>(
+    held: &mut BTreeMap<K, V>,
+    most: usize,
+    idle: impl Fn(&V) -> Option<Instant>,
+) -> Result<Option<V>, PlayError> {
+    if held.len() < most {
+        return Ok(None);
+    }
+    let since = held.iter().filter_map(|(key, one)| Some((idle(one)?, key)));
+    let oldest = since.min().map(|(_, key)| key.clone());
+    let oldest = oldest.ok_or(PlayError::Busy)?;
+    Ok(held.remove(&oldest))
 }
 
 /// Fills a window from a subscription until the stream ends.

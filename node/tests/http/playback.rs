@@ -2,11 +2,12 @@
 
 use headwater::{
     config::Raw,
-    pipeline::{EndReason, Ingest},
+    pipeline::{EndReason, Ingest, Library, LibraryConfig, PlayError},
 };
 use headwater_media::ingest::TestSource;
 use headwater_proto::{BroadcastId, ManifestId, SigningKey};
 use reqwest::{Method, header::HeaderMap};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::support::{Node, SEGMENT, header, headers, push};
 
@@ -216,6 +217,37 @@ async fn what_no_owner_has_and_what_cannot_be_reached_are_told_apart() {
         assert_eq!(answer.status(), *status, "{path}");
         assert_eq!(header(&answer, "cache-control"), "no-store", "{path}");
     }
+    node.app.stop().await;
+}
+
+#[tokio::test]
+async fn made_up_ids_do_not_keep_real_ones_out() {
+    let node = Node::plain().await;
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let config = LibraryConfig {
+        max_streams: 2,
+        wait: std::time::Duration::from_millis(20),
+        ..LibraryConfig::default()
+    };
+    let core = node.app.core().clone();
+    let library = Library::new(config, node.app.node(), core, &tasks, stop.clone());
+    for number in 0..6 {
+        let made_up = node.manifest(number);
+        assert_eq!(library.master(made_up).await, Err(PlayError::Unknown));
+        let media = library.media(&made_up.source()).await;
+        assert_eq!(media, Err(PlayError::Unknown));
+    }
+
+    let (stream, timeline) = node.stream(0..2);
+    for number in 4..6 {
+        library.host(&node.manifest(number).source(), timeline.clone());
+    }
+    library.host(&stream, timeline);
+
+    let more = library.media(&node.manifest(6).source()).await;
+    assert_eq!(more, Err(PlayError::Busy), "what plays is kept");
+    assert!(library.media(&stream).await.is_ok());
+    stop.cancel();
     node.app.stop().await;
 }
 
