@@ -10,6 +10,7 @@ const source = `/stream/${encodeURIComponent(id)}.m3u8`;
 
 const RETRY_MS = 2000;
 const MASTER_MS = 5000;
+const GAP_MS = 4000;
 const FACTS_MS = 500;
 const STILL_TICKS = 4;
 const SWAP_LOOK_MS = 100;
@@ -44,7 +45,8 @@ class Engine {
     this.video = element;
     this.over = false;
     this.failures = 0;
-    this.recovered = 0;
+    this.recovered = -Infinity;
+    this.gapAt = -Infinity;
     const hls = new Hls({
       workerPath: '/assets/hls.worker.js',
       liveSyncDurationCount: 2,
@@ -64,12 +66,28 @@ class Engine {
     hls.attachMedia(element);
   }
 
+  /** The wanted rendition among those that are offered; -1 for whichever fits. */
+  wantedLevel() {
+    return this.hls.levels.findIndex((level) => level.name === wanted);
+  }
+
   /** Takes the wanted rendition if it is offered, and the best fitting one if not. */
   choose() {
-    const index = this.hls.levels.findIndex((level) => level.name === wanted);
-    if (index >= 0 && this.hls.currentLevel < 0) this.hls.startLevel = index;
-    if (this.hls.currentLevel < 0) this.hls.loadLevel = index;
-    else this.hls.nextLevel = index;
+    const index = this.wantedLevel();
+    if (this.hls.currentLevel >= 0) {
+      this.hls.nextLevel = index;
+      return;
+    }
+    if (index >= 0) this.hls.startLevel = index;
+    this.hls.loadLevel = index;
+  }
+
+  /** hls.js leaves a rendition that has a gap; once that is past, it is gone back to. */
+  insist() {
+    const index = this.wantedLevel();
+    const { currentLevel, nextLevel } = this.hls;
+    const past = performance.now() - this.gapAt > GAP_MS;
+    if (index >= 0 && past && currentLevel >= 0 && currentLevel !== index && nextLevel !== index) this.choose();
   }
 
   /** The moment that is seen, in milliseconds since 1970. */
@@ -85,6 +103,7 @@ class Engine {
       // What plays may have just been given up.
       followMaster();
     }
+    if (data.details === Hls.ErrorDetails.FRAG_GAP) this.gapAt = performance.now();
     if (!data.fatal) return;
     if (this !== current) { dropNext(); return; }
     counts.fatal += 1;
@@ -401,6 +420,7 @@ document.getElementById('id').textContent = id;
 document.title = `Headwater · …${id.slice(-8)}`;
 
 setInterval(followMaster, MASTER_MS);
+setInterval(() => current?.insist(), MASTER_MS);
 setInterval(tell, FACTS_MS);
 setInterval(countLinks, MASTER_MS);
 

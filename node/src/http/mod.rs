@@ -1,6 +1,6 @@
 //! HTTP for players and for operators. The only place that uses axum and hyper.
 //!
-//! [`server`] bounds connections, [`guard`] looks at requests before their routes do.
+//! `server` bounds connections, `guard` looks at requests before their routes do.
 
 mod admin;
 mod assets;
