@@ -6,6 +6,7 @@
 use axum::{
     Json,
     extract::{Extension, Request, State},
+    http::HeaderMap,
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -22,13 +23,26 @@ struct Listed {
     renditions: Vec<String>,
 }
 
+/// A proxy asks for somebody else.
+fn is_passed_on(headers: &HeaderMap) -> bool {
+    const MARKS: [&str; 5] = [
+        "forwarded",
+        "via",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-real-ip",
+    ];
+    MARKS.iter().any(|mark| headers.contains_key(*mark))
+}
+
 pub(super) async fn list(
     State(state): State<Public>,
     Extension(Remote(remote)): Extension<Remote>,
     request: Request,
 ) -> Response {
-    let local =
-        remote.ip().to_canonical().is_loopback() && is_local_host(request.uri(), request.headers());
+    let local = remote.ip().to_canonical().is_loopback()
+        && is_local_host(request.uri(), request.headers())
+        && !is_passed_on(request.headers());
     let watched = state.library.list();
     let own = state
         .broadcasts

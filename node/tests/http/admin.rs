@@ -171,17 +171,20 @@ async fn what_viewers_watch_is_listed_on_their_own_machine_only() {
         tokio::task::yield_now().await;
     }
 
-    let under = async |node: &Node, host: &str| {
-        let asked = headers(&[("host", host)]);
+    let list = async |node: &Node, asked: &[(&'static str, &str)]| {
+        let asked = headers(asked);
         let list = node.ask(reqwest::Method::GET, "/streams.json", asked).await;
         let list: serde_json::Value = list.json().await.unwrap();
         list["streams"].as_array().unwrap().clone()
     };
-    let local = under(&viewer, "127.0.0.1:8935").await;
+    let local = list(&viewer, &[("host", "127.0.0.1:8935")]).await;
     assert_eq!(local[0]["manifest"], manifest.to_string());
     assert_eq!(local[0]["live"], true);
-    assert!(under(&viewer, "watch.example").await.is_empty());
-    let own = under(&broadcaster, "watch.example").await;
+    let public = [("host", "watch.example")];
+    assert!(list(&viewer, &public).await.is_empty());
+    let proxy = [("host", "127.0.0.1:8935"), ("x-forwarded-for", "192.0.2.1")];
+    assert!(list(&viewer, &proxy).await.is_empty());
+    let own = list(&broadcaster, &public).await;
     assert_eq!(
         own[0]["name"], "show",
         "a broadcaster's own are for everybody"
