@@ -20,7 +20,7 @@ const NEVER_IN_PROTOCOL = [/^tokio/, /^mio$/, /^socket2$/, /^libp2p/, /^getrando
 // Library, and the folders or files that may name it.
 const ROOMS = [
   [/\blibp2p\b/, ['node/src/net/', 'node/benches/link.rs', 'node/tests/hostile.rs']],
-  [/\baxum\b|\btower_http\b/, ['node/src/http/']],
+  [/\b(axum|hyper|hyper_util|tower|tower_http)\b/, ['node/src/http/', 'node/tests/http/']],
   [/\bsled\b/, ['node/src/store/']],
   [/\bethers_(core|signers)\b/, ['chain/src/ethereum/']],
   [/\bffmpeg_next\b/, ['media/src/']],

@@ -17,7 +17,7 @@ use crate::{
     clock,
     config::{Config, PasswordError, PublishKey, read_password},
     driver::{self, Ask, Core},
-    http::{self, Admin, BindError, Public},
+    http::{self, Admin, BindError, Public, Readiness, Traffic},
     jobs::Jobs,
     net::{self, NetConfig, NetError, NetHandle},
     pipeline::{
@@ -146,7 +146,13 @@ impl App {
         };
         let core = Node::new(node, core_config, seed, clock::now());
         let (core, asks) = driver::start(core, net.clone(), events, tasks, stop.clone());
-        let library = Library::new(LibraryConfig::default(), core.clone(), tasks, stop.clone());
+        let library = Library::new(
+            LibraryConfig::default(),
+            node,
+            core.clone(),
+            tasks,
+            stop.clone(),
+        );
         let transcoding = config.roles.transcoder.then(|| {
             let transcoding = TranscodingConfig {
                 ladder: config.ladder.clone(),
@@ -239,28 +245,24 @@ impl App {
             accepts_jobs: transcoding.is_some(),
         };
         tasks.spawn(answerer.run(asks, tasks.clone(), stop.clone()));
+        let readiness = Readiness::new(net.clone(), !config.bootstrap.is_empty());
+        let traffic = Arc::new(Traffic::default());
         let public = Public {
             library,
             broadcasts,
+            readiness: readiness.clone(),
+            traffic: traffic.clone(),
         };
         let admin_state = Admin {
             core,
             net,
             about,
             transcoding,
-            http: app.http,
+            readiness,
+            traffic,
         };
-        let (public_stop, admin_stop) = (stop.clone(), stop.clone());
-        tasks.spawn(async move {
-            if let Err(error) = http::serve_public(http, public, public_stop).await {
-                error!(%error, "HTTP for players ended");
-            }
-        });
-        tasks.spawn(async move {
-            if let Err(error) = http::serve_admin(admin, admin_state, admin_stop).await {
-                error!(%error, "HTTP for operators ended");
-            }
-        });
+        tasks.spawn(http::serve_public(http, public, stop.clone()));
+        tasks.spawn(http::serve_admin(admin, admin_state, stop.clone()));
         tasks.spawn(keep_peers(app.net.clone(), app.store.clone(), stop.clone()));
         Ok(app)
     }

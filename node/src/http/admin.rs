@@ -11,7 +11,12 @@ use headwater_proto::{NodeId, NodeStatus, Position, Roles, StreamId};
 use headwater_protocol::{Command, Reply};
 use serde::{Deserialize, Serialize};
 
-use super::error::{bad_id, error};
+use super::{
+    error::{NO_STORE, bad_id, error},
+    health::Readiness,
+    metrics,
+    traffic::Traffic,
+};
 use crate::{
     driver::{Core, CoreError},
     net::NetHandle,
@@ -29,8 +34,10 @@ pub struct Admin {
     pub about: status::About,
     /// Jobs of this transcoder.
     pub transcoding: Option<std::sync::Arc<crate::pipeline::Transcoding>>,
-    /// Where the public listener is.
-    pub http: std::net::SocketAddr,
+    /// When this node is of use.
+    pub readiness: Readiness,
+    /// Counts what is asked.
+    pub traffic: std::sync::Arc<Traffic>,
 }
 
 /// One node, as JSON.
@@ -83,6 +90,14 @@ pub struct PeerReport {
     pub address: String,
     /// This node dialled it.
     pub outbound: bool,
+    /// When the link came up, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// The way there and back in microseconds, once it was measured.
+    pub round_trip_us: Option<u64>,
+    /// Bytes of messages that came.
+    pub bytes_in: u64,
+    /// Bytes of messages that went.
+    pub bytes_out: u64,
 }
 
 /// One job of this transcoder, as JSON.
@@ -100,13 +115,12 @@ pub struct JobReport {
 
 pub(super) fn router(state: Admin) -> Router {
     Router::new()
-        .route("/healthz", get(async || "ok\n"))
         .route("/api/v1/status", get(own_status))
         .route("/api/v1/status/{node}", get(node_status))
         .route("/api/v1/streams", get(streams))
         .route("/api/v1/peers", get(peers))
         .route("/api/v1/jobs", get(jobs))
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(counters))
         .with_state(state)
 }
 
@@ -130,7 +144,7 @@ async fn report(admin: &Admin, node: NodeId) -> Response {
                 let full = |address| format!("{address}/p2p/{node}");
                 report.addresses = addresses.iter().map(full).collect();
             }
-            Json(report).into_response()
+            ([NO_STORE], Json(report)).into_response()
         }
         Ok(_) => stopping(),
         Err(CoreError::Refused(reason)) => error(
@@ -164,8 +178,14 @@ async fn peers(State(admin): State<Admin>) -> Response {
         agent: peer.agent,
         address: peer.address,
         outbound: peer.outbound,
+        since_ms: peer.since_ms,
+        round_trip_us: peer
+            .round_trip
+            .and_then(|time| u64::try_from(time.as_micros()).ok()),
+        bytes_in: peer.bytes_in,
+        bytes_out: peer.bytes_out,
     });
-    Json(peers.collect::<Vec<_>>()).into_response()
+    ([NO_STORE], Json(peers.collect::<Vec<_>>())).into_response()
 }
 
 async fn jobs(State(admin): State<Admin>) -> Response {
@@ -176,17 +196,18 @@ async fn jobs(State(admin): State<Admin>) -> Response {
         renditions: held.renditions,
         lag_ms: held.lag_ms,
     });
-    Json(jobs.collect::<Vec<_>>()).into_response()
+    ([NO_STORE], Json(jobs.collect::<Vec<_>>())).into_response()
 }
 
 /// Counters in the OpenMetrics text form.
-async fn metrics(State(admin): State<Admin>) -> Response {
+async fn counters(State(admin): State<Admin>) -> Response {
     let Ok(snapshot) = admin.core.snapshot().await else {
         return stopping();
     };
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    let text = status::metrics(&snapshot, admin.net.peers().len());
-    ([(header::CONTENT_TYPE, kind)], text).into_response()
+    let peers = admin.net.peers();
+    let text = metrics::write(&admin.about, &snapshot, &peers, &admin.traffic);
+    let kind = [(header::CONTENT_TYPE, metrics::KIND)];
+    ([NO_STORE], kind, text).into_response()
 }
 
 impl From<&NodeStatus> for StatusReport {
@@ -224,7 +245,7 @@ impl StreamReport {
     }
 }
 
-fn roles(roles: Roles) -> Vec<String> {
+pub(super) fn roles(roles: Roles) -> Vec<String> {
     let named = [
         (roles.broadcaster, "broadcaster"),
         (roles.relayer, "relayer"),

@@ -1,21 +1,29 @@
-//! Errors as players and operators see them: never cached, and with a hint.
+//! Errors as players and operators see them: JSON with a hint, never cached.
 
 use axum::{
     Json,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde_json::json;
 
 use crate::pipeline::PlayError;
 
+/// Methods that are served to players.
+pub(super) const PUBLIC_METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
+/// Methods that are served to operators.
+pub(super) const ADMIN_METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD");
+
+/// What may not be kept.
+pub(super) const NO_STORE: (HeaderName, HeaderValue) =
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+
 pub(super) fn error(status: StatusCode, message: &str, hint: &str) -> Response {
     let body = Json(json!({ "error": message, "hint": hint }));
-    let mut response = (status, body).into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let mut response = (status, [NO_STORE], body).into_response();
     if status == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        let second = HeaderValue::from_static("1");
+        response.headers_mut().insert(header::RETRY_AFTER, second);
     }
     response
 }
@@ -27,9 +35,15 @@ pub(super) fn play_error(reason: &PlayError) -> Response {
             "check the id; a stream that starts later can be asked for again",
         ),
         PlayError::NotReady => (StatusCode::SERVICE_UNAVAILABLE, "ask again in a second"),
-        PlayError::Gone => (StatusCode::NOT_FOUND, "fetch the playlist again"),
-        PlayError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "try another node"),
-        PlayError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "try another node"),
+        PlayError::Unreachable => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "ask again; the node may have just started, or lost its links",
+        ),
+        PlayError::Ended => (StatusCode::GONE, "the next broadcast has another id"),
+        PlayError::Gone => (StatusCode::GONE, "fetch the playlist again"),
+        PlayError::Busy | PlayError::Stopping => {
+            (StatusCode::SERVICE_UNAVAILABLE, "try another node")
+        }
     };
     error(status, &reason.to_string(), hint)
 }
@@ -50,18 +64,13 @@ pub(super) async fn no_such_page() -> Response {
     )
 }
 
-pub(super) async fn only_reading() -> Response {
-    error(
+/// An answer to a method that is not served, naming those that are.
+pub(super) fn only(methods: HeaderValue) -> Response {
+    let mut response = error(
         StatusCode::METHOD_NOT_ALLOWED,
-        "only GET and HEAD are served here",
-        "",
-    )
-}
-
-pub(super) fn foreign_host() -> Response {
-    error(
-        StatusCode::FORBIDDEN,
-        "this address is for this machine only",
-        "ask by IP address or as localhost",
-    )
+        "this method is not served here",
+        "ask with GET or HEAD",
+    );
+    response.headers_mut().insert(header::ALLOW, methods);
+    response
 }

@@ -1,20 +1,34 @@
-//! HTTP for players and for operators. The only place that uses axum.
+//! HTTP for players and for operators. The only place that uses axum and hyper.
+//!
+//! `server` bounds connections, `guard` looks at requests before their routes do.
 
 mod admin;
 mod assets;
 mod error;
+mod guard;
+mod health;
+mod metrics;
 mod playback;
+mod range;
+mod server;
+mod streams;
+mod traffic;
+mod watch;
 
 use std::{io, net::SocketAddr, sync::Arc};
 
-use axum::{Router, extract::Request, http::HeaderValue, middleware::Next, response::Response};
+use axum::{Router, http::HeaderValue, middleware::from_fn, routing::get};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tower_http::{compression::CompressionLayer, cors::CorsLayer};
+use tower_http::compression::CompressionLayer;
 
 pub use admin::{Admin, JobReport, PeerReport, StatusReport, StreamReport};
+pub use health::Readiness;
+pub use traffic::Traffic;
 
 use crate::pipeline::{Broadcasts, Library};
+use server::Limits;
+use traffic::Counters;
 
 /// What players are served from.
 #[derive(Debug, Clone)]
@@ -23,6 +37,26 @@ pub struct Public {
     pub library: Arc<Library>,
     /// Names of this node's broadcasts; `None` on a node that is no broadcaster.
     pub broadcasts: Option<Arc<Broadcasts>>,
+    /// When this node is of use.
+    pub readiness: Readiness,
+    /// Counts what is asked.
+    pub traffic: Arc<Traffic>,
+}
+
+/// Which of the two listeners.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Public,
+    Admin,
+}
+
+impl Side {
+    fn of(self, traffic: &Traffic) -> &Counters {
+        match self {
+            Self::Public => &traffic.public,
+            Self::Admin => &traffic.admin,
+        }
+    }
 }
 
 /// A socket cannot be had.
@@ -48,79 +82,47 @@ pub async fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener
         })
 }
 
-/// Serves players until `stop`.
-///
-/// # Errors
-/// When the listener breaks.
-pub async fn serve_public(
-    listener: TcpListener,
-    state: Public,
-    stop: CancellationToken,
-) -> io::Result<()> {
-    let cors = CorsLayer::new()
-        .allow_origin(tower_http::cors::Any)
-        .allow_methods([axum::http::Method::GET, axum::http::Method::HEAD])
-        .allow_headers([axum::http::header::RANGE])
-        .expose_headers([
-            axum::http::header::CONTENT_RANGE,
-            axum::http::header::CONTENT_LENGTH,
-        ]);
-    let router = playback::router(state)
+/// Serves players until `stop`, and what is under way for two seconds more.
+pub async fn serve_public(listener: TcpListener, state: Public, stop: CancellationToken) {
+    let counted = (Side::Public, state.traffic.clone());
+    server::serve(listener, public(state), Limits::PUBLIC, counted, stop).await;
+}
+
+/// Serves operators until `stop`, and what is under way for two seconds more.
+pub async fn serve_admin(listener: TcpListener, state: Admin, stop: CancellationToken) {
+    let counted = (Side::Admin, state.traffic.clone());
+    server::serve(listener, admin(state), Limits::ADMIN, counted, stop).await;
+}
+
+fn public(state: Public) -> Router {
+    let lists = Router::new()
+        .route(guard::PRIVATE, get(streams::list))
+        .with_state(state.clone());
+    playback::router(state.clone())
+        .merge(lists)
+        .merge(health(state.readiness))
         .merge(assets::router())
         .fallback(error::no_such_page)
-        .method_not_allowed_fallback(error::only_reading)
+        .method_not_allowed_fallback(async || error::only(error::PUBLIC_METHODS))
         .layer(CompressionLayer::new().gzip(true).compress_when(TextOnly))
-        .layer(cors);
-    serve(listener, router, stop).await
+        .layer(from_fn(guard::readable_path))
+        .layer(from_fn(guard::cross_origin))
 }
 
-/// Serves operators until `stop`.
-///
-/// # Errors
-/// When the listener breaks.
-pub async fn serve_admin(
-    listener: TcpListener,
-    state: Admin,
-    stop: CancellationToken,
-) -> io::Result<()> {
-    let router = admin::router(state)
+fn admin(state: Admin) -> Router {
+    health(state.readiness.clone())
+        .merge(admin::router(state))
         .fallback(error::no_such_page)
-        .layer(axum::middleware::from_fn(local_host_only));
-    serve(listener, router, stop).await
+        .method_not_allowed_fallback(async || error::only(error::ADMIN_METHODS))
+        .layer(from_fn(guard::readable_path))
+        .layer(from_fn(guard::local_host_only))
 }
 
-async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> io::Result<()> {
-    let gone = stop.clone();
-    let serving =
-        axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await });
-    tokio::select! {
-        result = serving => result,
-        // Players hold their connections open; a node that stops does not wait for them.
-        () = async {
-            gone.cancelled().await;
-            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-        } => Ok(()),
-    }
-}
-
-/// Refuses requests that a web page elsewhere made by naming a host that leads here.
-async fn local_host_only(request: Request, next: Next) -> Response {
-    let host = request.headers().get(axum::http::header::HOST);
-    let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let name = host.rsplit_once(':').map_or(host, |(name, port)| {
-        if port.bytes().all(|b| b.is_ascii_digit()) {
-            name
-        } else {
-            host
-        }
-    });
-    let bare = name.trim_start_matches('[').trim_end_matches(']');
-    let local = bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok();
-    if local {
-        next.run(request).await
-    } else {
-        error::foreign_host()
-    }
+fn health(readiness: Readiness) -> Router {
+    Router::new()
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .with_state(readiness)
 }
 
 /// Playlists and pages are compressed; media is already.

@@ -13,11 +13,11 @@ use headwater_media::{
     hls::{Timeline, TimelineConfig},
     playlist::{Variant, write_master},
 };
-use headwater_proto::{ManifestId, MasterPlaylist, Rendition, StreamId};
-use headwater_protocol::Delivery;
+use headwater_proto::{ManifestId, MasterPlaylist, NodeId, Rendition, StreamId};
+use headwater_protocol::{Delivery, Failure};
 use tokio::{
     sync::watch,
-    time::{timeout, timeout_at},
+    time::{sleep_until, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info};
@@ -36,6 +36,8 @@ pub struct LibraryConfig {
     pub target_duration: Duration,
     /// Streams that are watched at once.
     pub max_streams: usize,
+    /// A request for a segment that is at most so many ahead waits for it.
+    pub ahead: u64,
 }
 
 impl Default for LibraryConfig {
@@ -45,6 +47,7 @@ impl Default for LibraryConfig {
             idle: Duration::from_secs(30),
             target_duration: Duration::from_secs(4),
             max_streams: 128,
+            ahead: 2,
         }
     }
 }
@@ -52,15 +55,21 @@ impl Default for LibraryConfig {
 /// Why a player gets nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlayError {
-    /// Nobody has it, as far as could be found out in time.
-    #[error("no such stream, or it is not live yet")]
+    /// Who should have it says that there is no such thing, or not yet.
+    #[error("no such stream or segment, or not yet")]
     Unknown,
-    /// It exists and has nothing to play yet.
-    #[error("the stream is starting; try again")]
+    /// It exists, and what is asked for is still to come.
+    #[error("the stream has not come so far; try again")]
     NotReady,
-    /// It was there and is no more.
+    /// Nobody could be asked in time.
+    #[error("the stream could not be reached in time")]
+    Unreachable,
+    /// It was there and is no more, or was missed.
     #[error("this segment is gone")]
     Gone,
+    /// It is over, and nothing of it is kept here.
+    #[error("the broadcast has ended")]
+    Ended,
     /// This node serves as many streams as it may.
     #[error("this node serves too many streams at once")]
     Busy,
@@ -78,10 +87,12 @@ pub struct LiveStream {
     pub renditions: Vec<String>,
 }
 
+/// What is told to those who wait for a stream: with every change, why it does not come.
+type Changes = watch::Receiver<Option<Failure>>;
+
 struct Shelf {
     timeline: SharedTimeline,
-    /// Counts changes, for those who wait.
-    changed: watch::Receiver<u64>,
+    changes: Changes,
     used: Instant,
     /// Ends the subscription; `None` for streams of this node.
     stop: Option<CancellationToken>,
@@ -95,6 +106,7 @@ struct Followed {
 /// What players of this node are served from.
 pub struct Library {
     config: LibraryConfig,
+    node: NodeId,
     core: Core,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -114,16 +126,18 @@ impl std::fmt::Debug for Library {
 const SWEEP: Duration = Duration::from_secs(1);
 
 impl Library {
-    /// An empty library; it keeps itself tidy until `stop`.
+    /// An empty library of `node`; it keeps itself tidy until `stop`.
     #[must_use]
     pub fn new(
         config: LibraryConfig,
+        node: NodeId,
         core: Core,
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Arc<Self> {
         let library = Arc::new(Self {
             config,
+            node,
             core,
             tasks: tasks.clone(),
             stop: stop.clone(),
@@ -145,10 +159,11 @@ impl Library {
 
     /// Serves a stream that this node makes from its own window.
     pub fn host(&self, stream: &StreamId, timeline: SharedTimeline) {
-        let (_, changed) = watch::channel(0);
+        // Nobody tells of changes of a stream of this node: it is looked at again.
+        let (_, changes) = watch::channel(None);
         let shelf = Shelf {
             timeline,
-            changed,
+            changes,
             used: Instant::now(),
             stop: None,
         };
@@ -164,6 +179,9 @@ impl Library {
     /// When it is not known by then.
     pub async fn master(&self, manifest: ManifestId) -> Result<String, PlayError> {
         let master = self.newest_master(manifest).await?;
+        if master.ended && !self.has_any(&master.renditions) {
+            return Err(PlayError::Ended);
+        }
         let variants: Vec<_> = master
             .renditions
             .iter()
@@ -196,9 +214,10 @@ impl Library {
                     used: Instant::now(),
                 };
                 let mut masters = lock(&self.masters);
-                if masters.len() >= self.config.max_streams {
-                    return Err(PlayError::Busy);
-                }
+                make_room(&mut masters, self.config.max_streams, |followed| {
+                    let known = matches!(*followed.state.borrow(), MasterState::Known(_));
+                    (!known).then_some(followed.used)
+                })?;
                 masters.insert(manifest, followed);
                 state
             }
@@ -206,12 +225,17 @@ impl Library {
         let known = state.wait_for(|state| matches!(state, MasterState::Known(_)));
         match timeout(self.config.wait, known).await {
             Ok(Ok(state)) => match &*state {
-                MasterState::Known(body) => Ok(body.value().clone()),
-                MasterState::Asking | MasterState::Missing(_) => Err(PlayError::Unknown),
+                MasterState::Known(body) => return Ok(body.value().clone()),
+                MasterState::Asking | MasterState::Missing(_) => {}
             },
-            Ok(Err(_)) => Err(PlayError::Stopping),
-            Err(_) => Err(PlayError::Unknown),
+            Ok(Err(_)) => return Err(PlayError::Stopping),
+            Err(_) => {}
         }
+        let state = state.borrow();
+        Err(match &*state {
+            MasterState::Missing(failure) => self.absent(manifest.node, Some(*failure)),
+            MasterState::Asking | MasterState::Known(_) => self.absent(manifest.node, None),
+        })
     }
 
     /// The media playlist of a stream, waiting until there is something to play.
@@ -219,32 +243,44 @@ impl Library {
     /// # Errors
     /// When there is nothing by then.
     pub async fn media(&self, stream: &StreamId) -> Result<String, PlayError> {
+        let (timeline, mut changes) = self.shelf(stream).await?;
+        let playlist = self.wait(&timeline, &mut changes, |timeline| {
+            if timeline.is_ready() {
+                return Some(Ok(timeline.playlist(&stream.to_string())));
+            }
+            timeline.is_ended().then_some(Err(PlayError::Ended))
+        });
+        if let Some(playlist) = playlist.await {
+            return playlist;
+        }
+        let begun = lock(&timeline).tracks().is_some();
+        Err(if begun {
+            PlayError::NotReady
+        } else {
+            self.absent(stream.node, *changes.borrow())
+        })
+    }
+
+    /// Reads a window until it has what is wanted, for as long as a request may wait.
+    async fn wait<T>(
+        &self,
+        timeline: &SharedTimeline,
+        changes: &mut Changes,
+        read: impl Fn(&Timeline) -> Option<T>,
+    ) -> Option<T> {
+        const LOOK_AGAIN: Duration = Duration::from_millis(100);
         let deadline = tokio::time::Instant::now() + self.config.wait;
-        let (timeline, mut changed) = self.shelf(stream).await?;
         loop {
-            let (ready, ended) = {
-                let timeline = lock(&timeline);
-                (timeline.is_ready(), timeline.is_ended())
-            };
-            if ready {
-                return Ok(lock(&timeline).playlist(&stream.to_string()));
-            }
-            if ended {
-                return Err(PlayError::Unknown);
-            }
-            // A stream of this node has no one to tell of changes: it is looked at again.
-            let poll = tokio::time::Instant::now() + Duration::from_millis(100);
-            let told = timeout_at(poll.min(deadline), changed.changed()).await;
-            if let Ok(Err(_)) = told {
-                tokio::time::sleep_until(poll.min(deadline)).await;
+            changes.mark_unchanged();
+            if let Some(found) = read(&lock(timeline)) {
+                return Some(found);
             }
             if tokio::time::Instant::now() >= deadline {
-                let any = lock(&timeline).tracks().is_some();
-                return Err(if any {
-                    PlayError::NotReady
-                } else {
-                    PlayError::Unknown
-                });
+                return None;
+            }
+            let again = deadline.min(tokio::time::Instant::now() + LOOK_AGAIN);
+            if let Ok(Err(_)) = timeout_at(again, changes.changed()).await {
+                sleep_until(again).await;
             }
         }
     }
@@ -254,17 +290,32 @@ impl Library {
     /// # Errors
     /// When this node does not have it.
     pub fn init(&self, stream: &StreamId, index: u32) -> Result<Bytes, PlayError> {
-        self.with(stream, |timeline| timeline.init(index))
-            .ok_or(PlayError::Gone)
+        let (timeline, _) = self.known(stream).ok_or(PlayError::Unknown)?;
+        let init = lock(&timeline).init(index);
+        init.ok_or(PlayError::Unknown)
     }
 
-    /// The bytes of a segment, in pieces.
+    /// The bytes of a segment, in pieces. One that is just to come is waited for.
     ///
     /// # Errors
-    /// When this node does not have it.
-    pub fn segment(&self, stream: &StreamId, number: u64) -> Result<Vec<Bytes>, PlayError> {
-        self.with(stream, |timeline| timeline.segment(number))
-            .ok_or(PlayError::Gone)
+    /// When this node does not have it: no more, not yet, or nothing of the stream.
+    pub async fn segment(&self, stream: &StreamId, number: u64) -> Result<Vec<Bytes>, PlayError> {
+        let (timeline, mut changes) = self.known(stream).ok_or(PlayError::Unknown)?;
+        let ahead = self.config.ahead;
+        let found = self.wait(&timeline, &mut changes, |timeline| {
+            if let Some(pieces) = timeline.segment(number) {
+                return Some(Ok(pieces));
+            }
+            match timeline.newest() {
+                Some(newest) if number <= newest => Some(Err(PlayError::Gone)),
+                Some(newest) if timeline.is_ended() || number - newest > ahead => {
+                    Some(Err(PlayError::Unknown))
+                }
+                None if timeline.is_ended() => Some(Err(PlayError::Unknown)),
+                Some(_) | None => None,
+            }
+        });
+        found.await.unwrap_or(Err(PlayError::NotReady))
     }
 
     /// The broadcasts whose master playlist this node knows.
@@ -286,26 +337,18 @@ impl Library {
         live.collect()
     }
 
-    fn with<T>(&self, stream: &StreamId, read: impl FnOnce(&Timeline) -> Option<T>) -> Option<T> {
-        let timeline = {
-            let mut streams = lock(&self.streams);
-            let shelf = streams.get_mut(stream)?;
-            shelf.used = Instant::now();
-            shelf.timeline.clone()
-        };
-        let timeline = lock(&timeline);
-        read(&timeline)
+    /// The window of a stream that is here already.
+    fn known(&self, stream: &StreamId) -> Option<(SharedTimeline, Changes)> {
+        let mut streams = lock(&self.streams);
+        let shelf = streams.get_mut(stream)?;
+        shelf.used = Instant::now();
+        Some((shelf.timeline.clone(), shelf.changes.clone()))
     }
 
     /// The window of a stream, which is subscribed to if need be.
-    async fn shelf(
-        &self,
-        stream: &StreamId,
-    ) -> Result<(SharedTimeline, watch::Receiver<u64>), PlayError> {
-        let used = Instant::now();
-        if let Some(shelf) = lock(&self.streams).get_mut(stream) {
-            shelf.used = used;
-            return Ok((shelf.timeline.clone(), shelf.changed.clone()));
+    async fn shelf(&self, stream: &StreamId) -> Result<(SharedTimeline, Changes), PlayError> {
+        if let Some(known) = self.known(stream) {
+            return Ok(known);
         }
         let target = self.target_duration(stream);
         let config = TimelineConfig {
@@ -315,22 +358,26 @@ impl Library {
         let subscription = self.core.subscribe(stream.clone()).await;
         let subscription = subscription.map_err(|_| PlayError::Stopping)?;
         let timeline = Arc::new(Mutex::new(Timeline::new(config)));
-        let (tx, changed) = watch::channel(0);
+        let (tx, changes) = watch::channel(None);
         let stop = self.stop.child_token();
         let shelf = Shelf {
             timeline: timeline.clone(),
-            changed: changed.clone(),
-            used,
+            changes: changes.clone(),
+            used: Instant::now(),
             stop: Some(stop.clone()),
         };
         {
             let mut streams = lock(&self.streams);
             if let Some(other) = streams.get(stream) {
                 // Two players asked at once; the other was quicker.
-                return Ok((other.timeline.clone(), other.changed.clone()));
+                return Ok((other.timeline.clone(), other.changes.clone()));
             }
-            if streams.len() >= self.config.max_streams {
-                return Err(PlayError::Busy);
+            let given_up = make_room(&mut streams, self.config.max_streams, |shelf| {
+                let wanted = shelf.stop.is_none() || lock(&shelf.timeline).is_ready();
+                (!wanted).then_some(shelf.used)
+            })?;
+            if let Some(stop) = given_up.and_then(|shelf| shelf.stop) {
+                stop.cancel();
             }
             streams.insert(stream.clone(), shelf);
         }
@@ -342,7 +389,24 @@ impl Library {
                 () = stop.cancelled() => {}
             }
         });
-        Ok((timeline, changed))
+        Ok((timeline, changes))
+    }
+
+    /// Why what `owner` should have did not come in time. This node knows its own.
+    fn absent(&self, owner: NodeId, failure: Option<Failure>) -> PlayError {
+        match failure {
+            Some(Failure::NotFound) => PlayError::Unknown,
+            _ if owner == self.node => PlayError::Unknown,
+            Some(Failure::NoRoute(_) | Failure::ParentLost | Failure::NoPeers) | None => {
+                PlayError::Unreachable
+            }
+        }
+    }
+
+    fn has_any(&self, renditions: &[Rendition]) -> bool {
+        let streams = lock(&self.streams);
+        let mut known = renditions.iter().map(|one| &one.stream);
+        known.any(|stream| streams.contains_key(stream))
     }
 
     fn target_duration(&self, stream: &StreamId) -> Duration {
@@ -383,14 +447,32 @@ impl Library {
     }
 }
 
+/// Makes room for one more among `most` by giving up what never came and was asked for
+/// longest ago, so that made-up ids cannot keep real ones out. `idle` says since when
+/// something may be given up; what has come is kept.
+fn make_room<K: Ord + Clone, V>(
+    held: &mut BTreeMap<K, V>,
+    most: usize,
+    idle: impl Fn(&V) -> Option<Instant>,
+) -> Result<Option<V>, PlayError> {
+    if held.len() < most {
+        return Ok(None);
+    }
+    let since = held.iter().filter_map(|(key, one)| Some((idle(one)?, key)));
+    let oldest = since.min().map(|(_, key)| key.clone());
+    let oldest = oldest.ok_or(PlayError::Busy)?;
+    Ok(held.remove(&oldest))
+}
+
 /// Fills a window from a subscription until the stream ends.
 async fn fill(
     stream: StreamId,
     mut subscription: Subscription,
     timeline: SharedTimeline,
-    changed: watch::Sender<u64>,
+    changes: watch::Sender<Option<Failure>>,
 ) {
     while let Some(delivery) = subscription.next().await {
+        let mut waits = None;
         {
             let mut timeline = lock(&timeline);
             match delivery {
@@ -410,9 +492,12 @@ async fn fill(
                 } => timeline.push(part_of(position, media, join(chunks))),
                 Delivery::Gap { to, .. } => timeline.gap(to.segment),
                 Delivery::Finished => timeline.end(),
-                Delivery::Waiting(failure) => debug!(%stream, ?failure, "waiting"),
+                Delivery::Waiting(failure) => {
+                    debug!(%stream, ?failure, "waiting");
+                    waits = Some(failure);
+                }
             }
         }
-        changed.send_modify(|count| *count += 1);
+        changes.send_replace(waits);
     }
 }
