@@ -4,7 +4,7 @@
 //! kind of statement, of the exact bytes that travel. Whoever passes a statement on
 //! passes those bytes on.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use ed25519_dalek::{Signature, Signer as _, VerifyingKey};
@@ -45,11 +45,21 @@ pub trait Statement: Sized {
 /// A statement, the bytes that were signed, and the signature.
 ///
 /// Holding one proves nothing: see [`Signed::verify`] and [`crate::LinkVerifier`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Signed<T> {
+/// Cheap to clone: a relay keeps one copy of a header, whatever it goes to.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Signed<T>(Arc<Inner<T>>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Inner<T> {
     value: T,
     bytes: Bytes,
     signature: [u8; SIGNATURE_BYTES],
+}
+
+impl<T> Clone for Signed<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
 }
 
 impl<T: Statement> Signed<T> {
@@ -59,11 +69,11 @@ impl<T: Statement> Signed<T> {
     pub fn sign(value: T, key: &SigningKey) -> Self {
         let bytes = value.encode();
         let signature = key.0.sign(&digest::<T>(&bytes)).to_bytes();
-        Self {
+        Self(Arc::new(Inner {
             value,
             bytes,
             signature,
-        }
+        }))
     }
 
     /// Takes a statement as it came over the wire, without looking at the signature.
@@ -74,11 +84,11 @@ impl<T: Statement> Signed<T> {
         let signature = signature
             .try_into()
             .map_err(|_| DecodeError::OutOfBounds("signature"))?;
-        Ok(Self {
+        Ok(Self(Arc::new(Inner {
             value: T::decode(bytes.clone())?,
             bytes,
             signature,
-        })
+        })))
     }
 
     /// Checks that the statement's author signed it.
@@ -86,11 +96,11 @@ impl<T: Statement> Signed<T> {
     /// # Errors
     /// When the author's id is no valid key or the signature is not its.
     pub fn verify(&self) -> Result<(), SignatureError> {
-        let key = VerifyingKey::from_bytes(self.value.author().public_key())
+        let key = VerifyingKey::from_bytes(self.0.value.author().public_key())
             .map_err(|_| SignatureError::Key)?;
         key.verify_strict(
-            &digest::<T>(&self.bytes),
-            &Signature::from_bytes(&self.signature),
+            &digest::<T>(&self.0.bytes),
+            &Signature::from_bytes(&self.0.signature),
         )
         .map_err(|_| SignatureError::Mismatch)
     }
@@ -99,20 +109,20 @@ impl<T: Statement> Signed<T> {
 impl<T> Signed<T> {
     /// What is stated.
     #[must_use]
-    pub const fn value(&self) -> &T {
-        &self.value
+    pub fn value(&self) -> &T {
+        &self.0.value
     }
 
     /// The bytes that were signed.
     #[must_use]
-    pub const fn bytes(&self) -> &Bytes {
-        &self.bytes
+    pub fn bytes(&self) -> &Bytes {
+        &self.0.bytes
     }
 
     /// The signature.
     #[must_use]
-    pub const fn signature(&self) -> &[u8; SIGNATURE_BYTES] {
-        &self.signature
+    pub fn signature(&self) -> &[u8; SIGNATURE_BYTES] {
+        &self.0.signature
     }
 }
 

@@ -149,7 +149,12 @@ impl Cx {
             return false;
         }
         link.credit -= cost;
-        self.send(to, message(), priority);
+        self.stats.messages_out += 1;
+        self.emit(Output::Send {
+            to,
+            message: message(),
+            priority,
+        });
         true
     }
 
@@ -212,16 +217,6 @@ impl Cx {
             link.allowance = left;
         }
         left.is_some()
-    }
-
-    /// A neighbour has sent that many bytes.
-    pub(crate) fn earn(&mut self, peer: NodeId, message: &Message) {
-        if let Some(link) = self.links.get_mut(&peer)
-            && link.allowance < GRACE
-        {
-            let bytes = message_bytes(message);
-            link.allowance = link.allowance.saturating_add(bytes).min(GRACE);
-        }
     }
 
     /// What a neighbour asked for exists.

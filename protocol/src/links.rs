@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use headwater_proto::{AddressText, NodeId, RequestId, Roles, RoutingKey};
+use headwater_proto::{AddressText, Message, NodeId, RequestId, Roles, RoutingKey};
 
-use crate::{streams::StreamKey, time::Time};
+use crate::{output::message_bytes, streams::StreamKey, time::Time};
 
 /// Requests of ours that ended lately, for each link: their answers may still arrive.
 const CLOSED_KEPT: usize = 128;
@@ -53,6 +53,13 @@ impl LinkState {
             self.closed.pop_front();
         }
         self.closed.push_back(request);
+    }
+
+    /// Notes what the neighbour has brought.
+    pub(crate) fn earn(&mut self, message: &Message) {
+        if self.allowance < GRACE {
+            self.allowance = (self.allowance + message_bytes(message)).min(GRACE);
+        }
     }
 
     /// Whether a request of ours ended lately.

@@ -74,8 +74,8 @@ impl Node {
             Input::Received { from, message } => {
                 if let Some(link) = self.cx.links.get_mut(&from) {
                     link.heard = self.cx.now;
+                    link.earn(&message);
                     self.cx.stats.messages_in += 1;
-                    self.cx.earn(from, &message);
                     self.on_message(from, message.into_inner());
                 }
             }

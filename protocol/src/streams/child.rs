@@ -35,7 +35,9 @@ pub(crate) enum Hold {
 /// How far one slot has been sent.
 #[derive(Debug, Clone, Copy, Default)]
 struct Sent {
-    header: bool,
+    /// The class that its header went in: its chunks follow in the same, for links keep
+    /// the order within one class only.
+    header: Option<Priority>,
     chunks: usize,
 }
 
@@ -81,6 +83,10 @@ pub(crate) struct Child {
     pub(crate) handed: u32,
     /// It came back after it had been sent elsewhere.
     pub(crate) insists: bool,
+    /// It carries streams for others.
+    pub(crate) relayer: bool,
+    /// When it was last asked to move to another child.
+    pub(crate) introduced: Option<Time>,
 }
 
 impl Child {
@@ -95,7 +101,7 @@ impl Child {
             request,
             at: from,
             sent: Sent {
-                header: false,
+                header: None,
                 chunks: 0,
             },
             init: None,
@@ -110,6 +116,8 @@ impl Child {
             finish_sent: false,
             handed: 0,
             insists: false,
+            relayer: false,
+            introduced: None,
         }
     }
 
@@ -198,9 +206,11 @@ impl Child {
         match (slot, ring.entry(slot)) {
             (_, Some(_)) => {
                 if self.repairs.len() < MAX_REPAIRS && chunks.len() <= MAX_CHUNKS {
+                    // The header goes before them again, for it may have come to the child
+                    // on another link, or be under way in another class.
                     self.repairs.push_back(Repair {
                         slot,
-                        header: chunks.is_empty(),
+                        header: true,
                         chunks: chunks.into(),
                     });
                 }
@@ -288,12 +298,11 @@ impl Child {
         sent: &mut Sent,
         class: Priority,
     ) -> Outcome {
-        if !sent.header {
-            if !self.send_header(cx, entry, class) {
-                return Outcome::NoCredit;
-            }
-            sent.header = true;
-        }
+        let class = match sent.header {
+            Some(class) => class,
+            None if self.send_header(cx, entry, class) => *sent.header.insert(class),
+            None => return Outcome::NoCredit,
+        };
         while sent.chunks < entry.count() {
             let Ok(index) = u16::try_from(sent.chunks) else {
                 break;
@@ -362,7 +371,9 @@ impl Child {
                     return Outcome::NoCredit;
                 }
                 repair.header = false;
-                repair.chunks = (0..=u16::MAX).take(entry.count()).collect();
+                if repair.chunks.is_empty() {
+                    repair.chunks = (0..=u16::MAX).take(entry.count()).collect();
+                }
             }
             while let Some(&index) = repair.chunks.front() {
                 let outcome = self.send_chunk(cx, repair.slot, index, entry, Priority::Live);

@@ -8,6 +8,10 @@
 //! feed has places of its own. Everybody else is sent down by Redirect to the children
 //! that were named least often, so the tree fills evenly, level by level.
 //!
+//! A relayer that comes when only kept places are left is given one, and a child that is
+//! no relayer is introduced to it: those who can serve many move towards the owner, and
+//! the tree stays flat.
+//!
 //! A relay that serves one child and nobody else introduces it to its own parent, and
 //! leaves when the child has moved: relays stay where the tree branches, and only there.
 //!
@@ -51,6 +55,8 @@ const ADDRESSES: usize = 2;
 /// Newcomers that a relayer is sent for each one that another node is: it takes more
 /// children, and stays longer.
 const RELAYER: u32 = 4;
+/// A child is introduced to another parent once in this time.
+const INTRODUCED: std::time::Duration = std::time::Duration::from_secs(20);
 /// A standby is told of its parent after this long.
 const STANDBY_ACK: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -137,7 +143,7 @@ impl Stream {
             max
         } else if child.feed.is_some() || child.hold != Hold::Free {
             max + config.max_feeds
-        } else if child.from().is_some() || child.insists {
+        } else if child.from().is_some() || child.insists || child.relayer {
             max
         } else {
             max.saturating_sub(config.reserved()).max(1)
@@ -185,6 +191,33 @@ impl Stream {
             return cx.no_route(peer, request, NoRouteReason::Overloaded);
         }
         cx.redirect(peer, request, nodes);
+    }
+
+    /// Gives a place at this node to a relayer, and the one it took to the children of the
+    /// relayer: it serves more than others do, so the tree below stays flat.
+    pub(crate) fn raise(&mut self, cx: &mut Cx, peer: NodeId) {
+        let relayer = |peer: &NodeId| cx.links.get(peer).is_some_and(|link| link.roles.relayer);
+        let free = cx.config.max_children - cx.config.reserved();
+        if !relayer(&peer) || self.fed() <= free {
+            return;
+        }
+        let plain = |c: &&mut Child| {
+            c.hold == Hold::Free && c.feed.is_none() && !c.is_standby() && !relayer(&c.peer)
+        };
+        let settled = |c: &&mut Child| c.introduced.is_none_or(|at| at + INTRODUCED < cx.now);
+        let mut others = self.children.values_mut().filter(plain).filter(settled);
+        let Some(other) = others.next() else {
+            return;
+        };
+        other.introduced = Some(cx.now);
+        let (other, request) = (other.peer, other.request);
+        let link = cx.links.get(&peer);
+        let addresses = link.map(|link| link.addresses.iter().take(ADDRESSES).cloned());
+        let node = NodeAddresses {
+            node: peer,
+            addresses: addresses.into_iter().flatten().collect(),
+        };
+        cx.redirect(other, request, vec![node]);
     }
 
     /// Lets a child go that a claim held back, for its job, and raises one that was here

@@ -345,11 +345,13 @@ impl Streams {
             let back = self.sent_away.remove(&(peer, id.clone()));
             child.insists = back.is_some_and(|until| until > cx.now);
         }
+        child.relayer = cx.links.get(&peer).is_some_and(|link| link.roles.relayer);
         let from = child.from();
         let admission = self.with(cx, key, |stream, cx| {
             let admission = stream.add_child(cx, child);
             match admission {
                 Admission::Taken => {
+                    stream.raise(cx, peer);
                     if let Source::Remote(up) = &mut stream.source {
                         up.hops = up.hops.max(hops_left.saturating_sub(1));
                         stream.reach_back(cx, from);

@@ -291,3 +291,34 @@ fn a_quiet_stream_keeps_its_subscribers() {
     let view = world.hosts[1].node.streams().next().unwrap();
     assert!(!view.owned && !view.delivered && view.live);
 }
+
+#[test]
+fn chunks_go_in_the_class_of_their_header() {
+    let mut world = World::new(1, 1);
+    world.credit = 60_000;
+    world.connect(0, 1);
+    world.connect(1, 2);
+    let stream = world.publish();
+    world.stream(&stream, 0..6);
+    world.throttle(1, 2, 200_000);
+
+    // What is backfill when it begins to be sent is near the edge when the link has room.
+    world.subscribe_from(2, &stream, Some(at(0, 0)));
+    world.run(3000);
+    world.finish(&stream, Some(5));
+    world.run(6000);
+
+    let mut classes = std::collections::BTreeMap::new();
+    for (sent, class) in &world.hosts[1].classes {
+        let slot = match sent {
+            Message::Part(part) => part.header.value().slot,
+            Message::Chunk(chunk) => chunk.slot,
+            _ => continue,
+        };
+        let first = *classes.entry(slot).or_insert(*class);
+        assert_eq!(*class, first, "{slot:?}");
+    }
+    let distinct: std::collections::BTreeSet<_> = classes.values().collect();
+    assert_eq!(distinct.len(), 2, "backfill, then live");
+    world.assert_whole(2, &stream, 0..6);
+}

@@ -109,6 +109,31 @@ fn places_are_kept_for_those_who_lost_their_parent() {
 }
 
 #[test]
+fn a_relayer_is_given_a_kept_place_and_another_child_moves_below_it() {
+    let mut world = World::new(1, 7);
+    for viewer in 2..9 {
+        world.connect(0, viewer);
+    }
+    world.connect(0, 1);
+    let stream = world.publish();
+    for viewer in 2..9 {
+        world.subscribe(viewer, &stream);
+    }
+    world.run(100);
+    assert_eq!(world.children(0, &stream).len(), 7);
+
+    world.subscribe(1, &stream);
+    world.stream(&stream, 0..10);
+
+    assert_eq!(world.parent(1, &stream), Some(0));
+    assert_eq!(world.children(0, &stream).len(), 7, "one has left");
+    assert_eq!(world.children(1, &stream).len(), 1);
+    for viewer in 1..9 {
+        world.assert_whole(viewer, &stream, 0..10);
+    }
+}
+
+#[test]
 fn children_with_known_addresses_are_named_first_and_with_them() {
     let mut world = crowd(1, 2);
     let stream = world.publish();

@@ -16,7 +16,7 @@ use headwater_proto::{
 use super::wire::Wire;
 use crate::{
     Answer, Command, CommandError, CommandId, Config, Delivery, DisconnectReason, Event, Failure,
-    Input, Link, Node, Output, Question, Reply, Time, message_cost,
+    Input, Link, Node, Output, Priority, Question, Reply, Time, message_cost,
 };
 
 /// Credit of a link unless a test says otherwise.
@@ -58,6 +58,8 @@ pub(crate) struct Host {
     pub(crate) finds: Vec<usize>,
     /// Messages that it never sends, whatever its node says.
     pub(crate) swallows: Option<fn(&Message) -> bool>,
+    /// What it sent, and in which class.
+    pub(crate) classes: Vec<(Message, Priority)>,
     /// What it sent: target, message.
     pub(crate) sent: Vec<(NodeId, Message)>,
 }
@@ -220,6 +222,7 @@ impl World {
             sequence: 0,
             finds: Vec::new(),
             swallows: None,
+            classes: Vec::new(),
             sent: Vec::new(),
         });
         self.hosts.len() - 1
@@ -424,7 +427,12 @@ impl World {
 
     fn carry_out(&mut self, host: usize, output: Output) {
         match output {
-            Output::Send { to, message, .. } => {
+            Output::Send {
+                to,
+                message,
+                priority,
+            } => {
+                self.hosts[host].classes.push((message.clone(), priority));
                 self.hosts[host].sent.push((to, message.clone()));
                 self.send(host, to, message);
             }
