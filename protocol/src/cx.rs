@@ -146,6 +146,7 @@ impl Cx {
         let backfill = priority == Priority::Backfill && link.credit < link.credit_max;
         let kept_free = if backfill { link.credit_max / 4 } else { 0 };
         if link.credit < cost.saturating_add(kept_free) {
+            link.starved = true;
             return false;
         }
         link.credit -= cost;

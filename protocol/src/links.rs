@@ -21,6 +21,8 @@ pub(crate) struct LinkState {
     pub(crate) credit: usize,
     /// What the credit is when the link is idle; the driver can't raise it beyond.
     pub(crate) credit_max: usize,
+    /// Something waits for credit.
+    pub(crate) starved: bool,
     /// Last time anything came in.
     pub(crate) heard: Time,
     /// Nonce and time of a Ping without its Pong.
@@ -79,6 +81,7 @@ impl Links {
             key: peer.routing_key(),
             credit,
             credit_max: credit,
+            starved: false,
             heard: now,
             ping: None,
             up: BTreeMap::new(),

@@ -94,7 +94,9 @@ impl Node {
             Input::Writable { peer, credit } => {
                 if let Some(link) = self.cx.links.get_mut(&peer) {
                     link.credit = link.credit.saturating_add(credit).min(link.credit_max);
-                    self.streams.on_writable(&mut self.cx, peer);
+                    if std::mem::take(&mut link.starved) {
+                        self.streams.on_writable(&mut self.cx, peer);
+                    }
                 }
             }
             Input::Answer { ask, answer } => self.on_answer(ask, answer),

@@ -141,6 +141,10 @@ impl Stream {
 
     /// Does what is due.
     pub(crate) fn tick(&mut self, cx: &mut Cx) {
+        // Most wake-ups come early: what they were set for has receded.
+        if self.next_deadline(cx).is_none_or(|at| at > cx.now) {
+            return;
+        }
         self.check_parents(cx);
         self.search_again(cx);
         self.claim_again(cx);
@@ -185,7 +189,9 @@ impl Stream {
         let next = if self.dead {
             None
         } else {
-            self.next_deadline(cx)
+            // A thing already overdue is looked at again soon, not at once for ever.
+            let soon = cx.now + std::time::Duration::from_millis(10);
+            self.next_deadline(cx).map(|at| at.max(soon))
         };
         cx.timers.set_no_earlier(Timer::Stream(self.key), next);
     }
@@ -253,8 +259,9 @@ impl Stream {
                 add(Some(until));
             }
             if up.is_live() && !self.has_all() {
-                match up.rival() {
-                    Some(rival) => add(Some(up.parents[rival].since + config.rival_window)),
+                match up.rival().map(|index| &up.parents[index]) {
+                    Some(rival) if rival.is_live() => add(Some(rival.since + config.rival_window)),
+                    Some(_) => {}
                     None => add(Some(up.stall_at.unwrap_or(up.data_at + config.stall.first))),
                 }
             }
@@ -275,8 +282,6 @@ impl Stream {
             };
             add(Some(finished.at + wait));
         }
-        // A thing already overdue is looked at again soon, not at once for ever.
-        let soon = cx.now + std::time::Duration::from_millis(10);
-        next.map(|at| at.max(soon))
+        next
     }
 }
