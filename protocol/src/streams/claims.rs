@@ -93,11 +93,18 @@ impl Claims {
         }
     }
 
-    /// The stream comes: the claims of all jobs are refreshed now and then.
-    pub(crate) fn fed(&mut self, cx: &mut Cx, jobs: &BTreeSet<JobId>) {
+    /// The stream comes: the claims of all jobs are refreshed now and then. `told` says
+    /// that the first job's came to the broadcaster over a link of its own.
+    pub(crate) fn fed(&mut self, cx: &mut Cx, jobs: &BTreeSet<JobId>, told: bool) {
         for (job, claim) in &mut self.0 {
             claim.retry = Retry::new(cx.config.claim_refresh);
-            if !claim.direct && claim.due.is_some() && jobs.first() == Some(job) {
+            let first = jobs.first() == Some(job);
+            if told && first {
+                claim.direct = true;
+                claim.due = None;
+            }
+            let waits = claim.direct || claim.asked;
+            if !waits && (claim.due.is_none() || first) {
                 claim.due = Some(claim.retry.schedule(cx));
             }
         }

@@ -164,7 +164,10 @@ impl Streams {
                     stream.local.jobs.insert(job);
                     let live = stream.is_live();
                     stream.claims.begin(cx, job, live);
-                    stream.prefer_owner(cx);
+                    // Without a parent the search asks the owner, and with the claim.
+                    if live {
+                        stream.prefer_owner(cx);
+                    }
                 }
                 None => stream.local.viewer = true,
             }

@@ -346,7 +346,7 @@ impl Stream {
         up.parents[0].role = Role::Feed;
         up.end_search();
         up.retry.reset();
-        up.claim = None;
+        let told = up.claim.take().is_some() && peer == owner;
         up.data_at = cx.now;
         up.stall_at = None;
         up.standby_retry.reset();
@@ -361,7 +361,7 @@ impl Stream {
             cx.observe(Event::ParentChanged { stream, from, to });
         }
         self.failed = None;
-        self.claims.fed(cx, &self.local.jobs);
+        self.claims.fed(cx, &self.local.jobs, told);
         self.tell_state(cx);
         self.plan_standby(cx);
         // A link of a job's own may have come up while the relays were asked.

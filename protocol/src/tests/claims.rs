@@ -204,3 +204,23 @@ fn a_broadcaster_that_comes_back_and_goes_on_is_followed_by_all() {
         assert_eq!(world.finishes(viewer), 0);
     }
 }
+
+#[test]
+fn a_transcoder_that_is_linked_to_the_broadcaster_already_claims_its_job() {
+    for delay in [0, 1, 5, 12, 30] {
+        let mut world = World::pair();
+        world.latency = std::time::Duration::from_millis(delay);
+        world.hosts[1].roles = Roles {
+            transcoder: true,
+            ..Roles::default()
+        };
+        let stream = world.publish();
+        world.stream(&stream, 0..2);
+
+        world.start_job(1, 1, &stream);
+        world.run(3000);
+        world.stream(&stream, 2..4);
+
+        assert_eq!(checked(&world, 1), 1, "latency {delay} ms");
+    }
+}
