@@ -76,6 +76,11 @@ impl Timers {
         }
     }
 
+    /// Whether a wake-up is set.
+    pub(crate) fn is_set(&self, timer: Timer) -> bool {
+        self.at.contains_key(&timer)
+    }
+
     /// Takes one wake-up that is due.
     pub(crate) fn pop_due(&mut self, now: Time) -> Option<Timer> {
         let &(at, timer) = self.queue.first()?;

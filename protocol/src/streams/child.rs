@@ -72,6 +72,8 @@ pub(crate) struct Child {
     behind: Option<Time>,
     /// Last data or SubAck.
     pub(crate) told: Time,
+    /// It was data.
+    pub(crate) told_data: bool,
     /// What the last SubAck or data said: `None` nothing yet, else live or not.
     pub(crate) told_live: Option<bool>,
     pub(crate) joined: Time,
@@ -109,6 +111,7 @@ impl Child {
             repairs: VecDeque::new(),
             behind: None,
             told: now,
+            told_data: false,
             told_live: None,
             joined: now,
             hold: Hold::Free,
@@ -326,6 +329,7 @@ impl Child {
         });
         if sent {
             self.told = cx.now;
+            self.told_data = true;
             self.told_live = Some(true);
         }
         sent
@@ -357,6 +361,7 @@ impl Child {
         }
         cx.stats.bytes_out += size as u64;
         self.told = cx.now;
+        self.told_data = true;
         Outcome::Done
     }
 

@@ -57,6 +57,8 @@ const ADDRESSES: usize = 2;
 const RELAYER: u32 = 4;
 /// A child is introduced to another parent once in this time.
 const INTRODUCED: std::time::Duration = std::time::Duration::from_secs(20);
+/// A child without data is told of its parent after this long.
+const ACK: std::time::Duration = std::time::Duration::from_millis(SUB_ACK_INTERVAL_MS);
 /// A standby is told of its parent after this long.
 const STANDBY_ACK: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -416,13 +418,16 @@ pub(super) fn due_ack(child: &Child, cx: &Cx) -> Time {
     let pause = match child.told_live {
         None => cx.config.pending_ack_after,
         Some(true) if child.is_standby() => STANDBY_ACK,
-        Some(_) => std::time::Duration::from_millis(SUB_ACK_INTERVAL_MS),
+        // Parts come at about the interval: one that is a little late needs no word.
+        Some(_) if child.told_data => ACK * 2,
+        Some(_) => ACK,
     };
     child.told + pause
 }
 
 fn acknowledge(cx: &mut Cx, child: &mut Child, load: u8, state: SubState, path: Vec<u64>) {
     child.told = cx.now;
+    child.told_data = false;
     let live = matches!(state, SubState::Live(_));
     child.told_live = Some(live);
     let message = Message::SubAck(SubAck {

@@ -19,7 +19,7 @@ impl Streams {
         let Some(key) = up_key(cx, from, part.request) else {
             return cx.unsolicited(from, part.request);
         };
-        self.with(cx, key, |stream, cx| stream.on_part(cx, from, part));
+        self.with_data(cx, key, |stream, cx| stream.on_part(cx, from, part));
     }
 
     pub(crate) fn on_chunk(&mut self, cx: &mut Cx, from: NodeId, chunk: Chunk) {
@@ -30,7 +30,7 @@ impl Streams {
             return;
         };
         if stream.on_chunk(cx, from, chunk) {
-            self.with(cx, key, |stream, cx| {
+            self.with_data(cx, key, |stream, cx| {
                 stream.mend(cx);
                 stream.commit_gaps(cx);
                 stream.judge_direct(cx);

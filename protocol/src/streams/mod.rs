@@ -467,6 +467,21 @@ impl Streams {
         Some(key)
     }
 
+    /// As [`Self::with`], for what happens for every part: when nothing is amiss, only
+    /// what was completed is handed on, and the wake-up stays where it is.
+    fn with_data(&mut self, cx: &mut Cx, key: StreamKey, work: impl FnOnce(&mut Stream, &mut Cx)) {
+        let Some(stream) = self.table.get_mut(&key) else {
+            return;
+        };
+        work(stream, cx);
+        if stream.is_smooth() && cx.timers.is_set(Timer::Stream(key)) {
+            stream.local.pump(cx, &stream.ring, &stream.id);
+            account(stream, cx);
+        } else {
+            self.with(cx, key, |_, _| ());
+        }
+    }
+
     /// Works on one stream, then brings it and its surroundings into order.
     fn with<T>(
         &mut self,

@@ -139,6 +139,15 @@ impl Stream {
 
     // ---- time ----------------------------------------------------------------------
 
+    /// Whether one parent feeds it, nothing is missing, and it goes on.
+    pub(crate) fn is_smooth(&self) -> bool {
+        let Source::Remote(up) = &self.source else {
+            return false;
+        };
+        let one = up.rival().is_none() && up.is_live() && up.hedge_at.is_none();
+        one && up.hole.is_none() && self.finished.is_none() && !self.dead
+    }
+
     /// Does what is due.
     pub(crate) fn tick(&mut self, cx: &mut Cx) {
         // Most wake-ups come early: what they were set for has receded.
