@@ -31,6 +31,9 @@ pub struct Config {
     pub max_requests: usize,
     /// Routed requests under way for one neighbour. Default 64.
     pub max_requests_per_peer: usize,
+    /// Requests of one neighbour in a second; each one more is dropped and counts as a
+    /// violation. Default 200.
+    pub max_requests_per_second: u32,
     /// Broadcasts whose master playlist is kept. Default 256.
     pub max_masters: usize,
     /// Neighbours that are told of changes to one master playlist. Default 256.
@@ -187,6 +190,7 @@ impl Default for Config {
             max_lookups: 8,
             max_requests: 1024,
             max_requests_per_peer: 64,
+            max_requests_per_second: 200,
             max_masters: 256,
             max_followers: 256,
             max_jobs: 64,

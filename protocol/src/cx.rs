@@ -19,12 +19,16 @@ use crate::{
     links::{GRACE, Links},
     lookups::Lookups,
     output::{
-        CommandError, Delivery, Event, Failure, Output, Priority, Question, Reply, message_bytes,
+        CommandError, Delivery, Event, Failure, LOOKUP_BYTES, Output, Priority, Question, Reply,
+        message_bytes,
     },
     stats::Stats,
     time::Time,
     timers::Timers,
 };
+
+/// Shortest time between two searches by the driver on account of one neighbour.
+const LOOKUP_PAUSE: Duration = Duration::from_secs(2);
 
 /// For what a question was asked.
 #[derive(Debug)]
@@ -218,6 +222,22 @@ impl Cx {
             link.allowance = left;
         }
         left.is_some()
+    }
+
+    /// Charges a neighbour for a search by the driver, which costs many others a little;
+    /// false when it has no allowance left or had one a short while ago.
+    pub(crate) fn spend_lookup(&mut self, peer: NodeId) -> bool {
+        let now = self.now;
+        let Some(link) = self.links.get_mut(&peer) else {
+            return false;
+        };
+        let recent = link.looked.is_some_and(|at| at + LOOKUP_PAUSE > now);
+        if recent || link.allowance < LOOKUP_BYTES {
+            return false;
+        }
+        link.looked = Some(now);
+        link.allowance -= LOOKUP_BYTES;
+        true
     }
 
     /// What a neighbour asked for exists.

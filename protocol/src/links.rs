@@ -43,6 +43,11 @@ pub(crate) struct LinkState {
     /// exist. So a stranger never makes a node send more than it sends itself, beyond
     /// the first few kilobytes.
     pub(crate) allowance: usize,
+    /// When somebody closer was last looked for on its account.
+    pub(crate) looked: Option<Time>,
+    /// Requests of the neighbour in the second that began at `second`.
+    asked: u32,
+    second: Time,
     /// Routed requests of the neighbour that wait here.
     pub(crate) requests: usize,
     closed: VecDeque<RequestId>,
@@ -62,6 +67,16 @@ impl LinkState {
         if self.allowance < GRACE {
             self.allowance = (self.allowance + message_bytes(message)).min(GRACE);
         }
+    }
+
+    /// Counts a request of the neighbour; false when it makes too many in a second.
+    pub(crate) fn may_ask(&mut self, now: Time, most: u32) -> bool {
+        if now.since(self.second) >= std::time::Duration::from_secs(1) {
+            self.second = now;
+            self.asked = 0;
+        }
+        self.asked = self.asked.saturating_add(1);
+        self.asked <= most
     }
 
     /// Whether a request of ours ended lately.
@@ -90,6 +105,9 @@ impl Links {
             window: now,
             addresses: Vec::new(),
             allowance: GRACE,
+            looked: None,
+            asked: 0,
+            second: now,
             requests: 0,
             closed: VecDeque::new(),
         };

@@ -19,7 +19,7 @@ use headwater_proto::{
 use crate::{
     cx::{Cx, Retry},
     lookups::Found,
-    output::{CommandError, Failure, LOOKUP_BYTES, Output, Priority, SUB_BYTES},
+    output::{CommandError, Failure, Output, Priority, SUB_BYTES},
     routing::Asker,
     time::Time,
     timers::Timer,
@@ -88,9 +88,14 @@ impl Master {
 
     /// Charges those for whom it is asked; false when none of them has sent as much as it
     /// costs. What this machine wants is free.
-    fn charge(&self, cx: &mut Cx, bytes: usize) -> bool {
+    fn charge(&self, cx: &mut Cx) -> bool {
         let mut followers = self.followers.keys().map(|(peer, _)| *peer);
-        self.local || followers.any(|peer| cx.spend_bytes(peer, bytes))
+        self.local || followers.any(|peer| cx.spend_bytes(peer, SUB_BYTES))
+    }
+
+    fn may_look_up(&self, cx: &mut Cx) -> bool {
+        let mut followers = self.followers.keys().map(|(peer, _)| *peer);
+        self.local || followers.any(|peer| cx.spend_lookup(peer))
     }
 
     fn version(&self) -> Option<u64> {
@@ -394,9 +399,7 @@ impl Masters {
             let Some(peer) = next.first().copied() else {
                 let until = match master.looked {
                     Some(until) => until,
-                    None if master.charge(cx, LOOKUP_BYTES)
-                        && cx.look_up(manifest.node) == Found::Later =>
-                    {
+                    None if master.may_look_up(cx) && cx.look_up(manifest.node) == Found::Later => {
                         cx.now + cx.config.lookup_patience
                     }
                     None => cx.now,
@@ -408,7 +411,7 @@ impl Masters {
                 let failure = master.failure.take().unwrap_or(cx.nobody());
                 return self.fail(cx, manifest, failure);
             };
-            if !master.charge(cx, SUB_BYTES) {
+            if !master.charge(cx) {
                 let failure = Failure::NoRoute(NoRouteReason::Overloaded);
                 return self.fail(cx, manifest, failure);
             }

@@ -75,8 +75,14 @@ impl Node {
                 if let Some(link) = self.cx.links.get_mut(&from) {
                     link.heard = self.cx.now;
                     link.earn(&message);
+                    let most = self.cx.config.max_requests_per_second;
+                    let flood = is_request(&message) && !link.may_ask(self.cx.now, most);
                     self.cx.stats.messages_in += 1;
-                    self.on_message(from, message.into_inner());
+                    if flood {
+                        self.cx.violation(from, "flood of requests");
+                    } else {
+                        self.on_message(from, message.into_inner());
+                    }
                 }
             }
             Input::Violation { from, violation } => {
@@ -534,6 +540,34 @@ impl Node {
                 self.on_disconnected(peer);
             }
         }
+    }
+}
+
+/// Whether a message makes this node work for its sender.
+const fn is_request(message: &Message) -> bool {
+    match message {
+        Message::Ping(_)
+        | Message::Sub(_)
+        | Message::Nack(_)
+        | Message::GetMasterPlaylist(_)
+        | Message::NodeStatusReq(_)
+        | Message::TranscodeSub(_)
+        | Message::TranscodeResponse(_)
+        | Message::JobProbe(_) => true,
+        Message::Hello(_)
+        | Message::Pong(_)
+        | Message::SubAck(_)
+        | Message::NotFound(_)
+        | Message::NoRoute(_)
+        | Message::Redirect(_)
+        | Message::Cancel(_)
+        | Message::Finish(_)
+        | Message::Part(_)
+        | Message::Chunk(_)
+        | Message::Gap(_)
+        | Message::MasterPlaylistData(_)
+        | Message::NodeStatusData(_)
+        | Message::JobProbeReply(_) => false,
     }
 }
 

@@ -17,7 +17,7 @@ use headwater_proto::{
 use crate::{
     cx::{Cx, Requester},
     lookups::Found,
-    output::{CommandError, Failure, LOOKUP_BYTES, Priority, Reply, SUB_BYTES},
+    output::{CommandError, Failure, Priority, Reply, SUB_BYTES},
     routing::Asker,
     time::Time,
     timers::Timer,
@@ -128,7 +128,7 @@ impl Pending {
             return until > cx.now;
         }
         let affordable = match self.requester {
-            Requester::Peer(peer, _) => cx.spend_bytes(peer, LOOKUP_BYTES),
+            Requester::Peer(peer, _) => cx.spend_lookup(peer),
             Requester::Command(_) | Requester::Job(_) => true,
         };
         if !affordable || cx.look_up(self.what.target()) == Found::Nothing {

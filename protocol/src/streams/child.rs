@@ -20,6 +20,9 @@ use crate::{
 /// Repairs that wait for credit, at most.
 const MAX_REPAIRS: usize = 32;
 
+/// Bytes that a child may have repaired beyond a quarter of what it was sent.
+const REPAIR_GRACE: usize = 4 << 20;
+
 /// Inits that were sent and are remembered.
 const MAX_INITS_KNOWN: usize = 64;
 
@@ -68,6 +71,9 @@ pub(crate) struct Child {
     init: Option<(u32, Sent)>,
     inits: BTreeSet<u32>,
     repairs: VecDeque<Repair>,
+    /// Payload bytes that were sent to it, and those of them that it asked for again.
+    bytes: usize,
+    repaired: usize,
     /// Set while it is behind: since when.
     behind: Option<Time>,
     /// Last data or SubAck.
@@ -109,6 +115,8 @@ impl Child {
             init: None,
             inits: BTreeSet::new(),
             repairs: VecDeque::new(),
+            bytes: 0,
+            repaired: 0,
             behind: None,
             told: now,
             told_data: false,
@@ -127,15 +135,6 @@ impl Child {
     /// It wants to know how this node fares, and no data.
     pub(crate) fn is_standby(&self) -> bool {
         self.at.is_some_and(|at| at >= STANDBY)
-    }
-
-    /// Goes on at another position, if it names one.
-    pub(crate) fn move_to(&mut self, from: Option<Position>) {
-        if from.is_some() && self.at != from {
-            self.at = from;
-            self.sent = Sent::default();
-            self.behind = None;
-        }
     }
 
     /// The next position it is sent.
@@ -208,7 +207,8 @@ impl Child {
     pub(crate) fn on_nack(&mut self, cx: &mut Cx, ring: &Ring, slot: Slot, chunks: Vec<u16>) {
         match (slot, ring.entry(slot)) {
             (_, Some(_)) => {
-                if self.repairs.len() < MAX_REPAIRS && chunks.len() <= MAX_CHUNKS {
+                let afford = self.repaired <= self.bytes / 4 + REPAIR_GRACE;
+                if afford && self.repairs.len() < MAX_REPAIRS && chunks.len() <= MAX_CHUNKS {
                     // The header goes before them again, for it may have come to the child
                     // on another link, or be under way in another class.
                     self.repairs.push_back(Repair {
@@ -359,6 +359,7 @@ impl Child {
         if !sent {
             return Outcome::NoCredit;
         }
+        self.bytes = self.bytes.saturating_add(size);
         cx.stats.bytes_out += size as u64;
         self.told = cx.now;
         self.told_data = true;
@@ -386,6 +387,8 @@ impl Child {
                     self.repairs.push_front(repair);
                     return Outcome::NoCredit;
                 }
+                let size = entry.chunk(usize::from(index)).map_or(0, bytes::Bytes::len);
+                self.repaired = self.repaired.saturating_add(size);
                 repair.chunks.pop_front();
             }
         }

@@ -73,44 +73,38 @@ pub(crate) enum Admission {
 }
 
 impl Stream {
-    /// Takes a child on, or moves one that is here already to another position.
-    pub(crate) fn add_child(&mut self, cx: &mut Cx, child: Child) -> Admission {
+    /// Takes a child on, in place of what the neighbour had of this stream before.
+    pub(crate) fn add_child(&mut self, cx: &mut Cx, mut child: Child) -> Admission {
         let name = (child.peer, child.request);
-        let prefix = cx.links.get(&child.peer).map(|link| link.key.prefix());
+        let all = (child.peer, RequestId(u64::MIN))..=(child.peer, RequestId(u64::MAX));
+        let old: Vec<_> = self.children.range(all).map(|(name, _)| *name).collect();
+        for old in old {
+            self.drop_child(cx, old);
+        }
         let path = self.path(cx);
-        if prefix.is_some_and(|prefix| path.contains(&prefix)) {
+        let Some(link) = cx.links.get_mut(&child.peer) else {
+            return Admission::Refused(NoRouteReason::NoCloserPeer);
+        };
+        if path.contains(&link.key.prefix()) {
             return Admission::Refused(NoRouteReason::NoCloserPeer);
         }
         if path.len() >= MAX_PATH {
             return Admission::Refused(NoRouteReason::HopLimit);
         }
+        if link.down.len() >= cx.config.max_subs_per_peer {
+            return Admission::Refused(NoRouteReason::Overloaded);
+        }
         if !self.has_room(&cx.config, &child) {
-            self.drop_child(cx, name);
             return Admission::Full;
         }
-        if let Some(known) = self.children.get_mut(&name) {
-            known.move_to(child.from());
-        } else {
-            let old = self.children_of(child.peer).next();
-            if let Some(old) = old {
-                self.drop_child(cx, old);
-            }
-            let Some(link) = cx.links.get_mut(&child.peer) else {
-                return Admission::Refused(NoRouteReason::NoCloserPeer);
-            };
-            if link.down.len() >= cx.config.max_subs_per_peer {
-                return Admission::Refused(NoRouteReason::Overloaded);
-            }
-            link.down.insert(child.request, self.key);
-            if let Some((transcoder, job)) = child.feed {
-                feed_event(cx, transcoder, job, child.peer, true);
-            }
-            // Not before its siblings, or all that come next would be sent to it.
-            let fewest = self.children.values().map(|c| c.handed).min();
-            let mut child = child;
-            child.handed = fewest.unwrap_or_default();
-            self.children.insert(name, child);
+        link.down.insert(child.request, self.key);
+        if let Some((transcoder, job)) = child.feed {
+            feed_event(cx, transcoder, job, child.peer, true);
         }
+        // Not before its siblings, or all that come next would be sent to it.
+        let fewest = self.children.values().map(|c| c.handed).min();
+        child.handed = fewest.unwrap_or_default();
+        self.children.insert(name, child);
         let (load, state) = (self.load(cx), self.state());
         if let Some(child) = self.children.get_mut(&name)
             && state != SubState::Pending
@@ -122,24 +116,14 @@ impl Stream {
         Admission::Taken
     }
 
-    fn children_of(&self, peer: NodeId) -> impl Iterator<Item = (NodeId, RequestId)> + '_ {
-        let all = (peer, RequestId(u64::MIN))..=(peer, RequestId(u64::MAX));
-        self.children.range(all).map(|(name, _)| *name)
-    }
-
     /// Children that are sent the stream.
     pub(crate) fn fed(&self) -> usize {
         self.children.values().filter(|c| !c.is_standby()).count()
     }
 
     fn has_room(&self, config: &Config, child: &Child) -> bool {
-        let name = (child.peer, child.request);
-        let others = self.children.iter().filter(|(known, _)| **known != name);
-        let same_kind = others
-            .filter(|((peer, _), other)| {
-                *peer != child.peer && other.is_standby() == child.is_standby()
-            })
-            .count();
+        let of_its_kind = |other: &&Child| other.is_standby() == child.is_standby();
+        let same_kind = self.children.values().filter(of_its_kind).count();
         let max = config.max_children;
         let room = if child.is_standby() || max == 0 {
             max

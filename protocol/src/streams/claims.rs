@@ -22,7 +22,7 @@ use headwater_proto::{JobId, Message, StreamId, TranscodeSub, limits::MAX_HOPS};
 
 use super::{
     stream::{Source, Stream},
-    upstream::{ParentState, Role, SignedClaim},
+    upstream::{Parent, ParentState, Role, SignedClaim},
 };
 use crate::{
     cx::{Cx, Retry},
@@ -170,10 +170,11 @@ impl Stream {
             up.claim = Some(claim);
             return self.seek(cx);
         }
-        let waiting = up.main().filter(|p| p.state != ParentState::Live && lead);
-        if let Some((peer, request)) = waiting.map(|p| (p.peer, p.request)) {
+        let waits = |p: &Parent| p.role == Role::Feed && p.state != ParentState::Live;
+        let waiting = up.parents.iter().position(waits);
+        if let (Some(index), true, false) = (waiting, lead, up.is_live()) {
             up.claim = Some(claim);
-            up.send_sub(cx, &self.id, peer, request, from, Role::Feed);
+            up.renew(cx, self.key, &self.id, index, from);
             return self.claims.sent(cx, &self.local.jobs);
         }
         self.announce(cx, job, claim);

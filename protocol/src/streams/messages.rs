@@ -274,15 +274,18 @@ impl Stream {
             .wanted
             .is_some_and(|from| from.segment > edge.segment.saturating_add(1));
         let relays = !self.local.wanted() && self.ring.edge().is_none();
-        let main = up.live().map(|p| (p.peer, p.request));
-        if let (true, true, Some((peer, request))) = (beyond, relays, main) {
+        let main = up
+            .parents
+            .iter()
+            .position(|p| p.role == Role::Feed && p.is_live());
+        if let (true, true, Some(main)) = (beyond, relays, main) {
             let from = Some(Position {
                 segment: edge.segment.saturating_sub(1),
                 part: 0,
             });
             up.wanted = from;
             self.ring = Ring::starting_at(from);
-            up.send_sub(cx, &self.id, peer, request, from, Role::Feed);
+            up.renew(cx, self.key, &self.id, main, from);
         }
     }
 

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     cx::Cx,
     lookups::Found,
-    output::{Event, Failure, LOOKUP_BYTES, SUB_BYTES},
+    output::{Event, Failure, SUB_BYTES},
     routing::Asker,
     time::Time,
 };
@@ -27,6 +27,10 @@ use crate::{
 const MAX_OPEN: usize = 3;
 /// Shortest time between two introductions that a node follows.
 const MOVE_PAUSE: std::time::Duration = std::time::Duration::from_secs(5);
+/// A standby that is this many levels above the parent takes its place.
+const CLIMB: usize = 3;
+/// Shortest time between two such changes.
+const CLIMB_PAUSE: std::time::Duration = std::time::Duration::from_secs(20);
 /// Shortest time between two requests for older parts on account of children.
 const REACH_PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
 /// Neighbours that are asked to stand by before the next pause.
@@ -79,10 +83,8 @@ impl Stream {
         };
         up.hedge_at = Some(cx.now + hedge);
         if let Some(index) = up.standby().filter(|index| up.parents[*index].is_live()) {
-            let standby = &mut up.parents[index];
-            standby.recast(Role::Feed, cx.now);
-            let (peer, request) = (standby.peer, standby.request);
-            return up.send_sub(cx, &self.id, peer, request, from, Role::Feed);
+            up.parents[index].recast(Role::Feed, cx.now);
+            return up.renew(cx, self.key, &self.id, index, from);
         }
         match self.next_source(cx) {
             Some(Next::Ask(peer)) => self.subscribe(cx, peer, from),
@@ -93,14 +95,14 @@ impl Stream {
 
     /// Charges those for whom the stream is looked for; false when none of them has sent
     /// as much as it costs. What this machine wants is free.
-    fn charge(&self, cx: &mut Cx, bytes: usize) -> bool {
+    fn charge(&self, cx: &mut Cx) -> bool {
         let mut askers = self.children.keys().map(|(peer, _)| *peer);
-        self.local.wanted() || askers.any(|peer| cx.spend_bytes(peer, bytes))
+        self.local.wanted() || askers.any(|peer| cx.spend_bytes(peer, SUB_BYTES))
     }
 
     /// Subscribes at a neighbour that is to feed the stream.
     fn subscribe(&mut self, cx: &mut Cx, peer: NodeId, from: Option<Position>) {
-        if !self.charge(cx, SUB_BYTES) {
+        if !self.charge(cx) {
             return self.give_up(cx, Failure::NoRoute(NoRouteReason::Overloaded));
         }
         let Source::Remote(up) = &mut self.source else {
@@ -182,7 +184,8 @@ impl Stream {
             Source::Remote(up) => up.lookup == Lookup::Idle,
             Source::Owned(_) => false,
         };
-        first && self.charge(cx, LOOKUP_BYTES)
+        let mut askers = self.children.keys().map(|(peer, _)| *peer);
+        first && (self.local.wanted() || askers.any(|peer| cx.spend_lookup(peer)))
     }
 
     /// A child wants parts from before those that this node asked for: so does the node now,
@@ -205,8 +208,8 @@ impl Stream {
         up.reached_back = Some(cx.now);
         up.wanted = Some(from);
         self.ring.lower(from);
-        if let Some((peer, request)) = up.main().map(|p| (p.peer, p.request)) {
-            up.send_sub(cx, &self.id, peer, request, Some(from), Role::Feed);
+        if let Some(index) = up.parents.iter().position(|p| p.role == Role::Feed) {
+            up.renew(cx, self.key, &self.id, index, Some(from));
         }
     }
 
@@ -484,11 +487,8 @@ impl Stream {
         let Source::Remote(up) = &mut self.source else {
             return;
         };
-        let role = Role::Rival(rivalry);
-        let standby = &mut up.parents[index];
-        standby.recast(role, cx.now);
-        let (peer, request) = (standby.peer, standby.request);
-        up.send_sub(cx, &self.id, peer, request, from, role);
+        up.parents[index].recast(Role::Rival(rivalry), cx.now);
+        up.renew(cx, self.key, &self.id, index, from);
     }
 
     /// A node that was dialled, for this stream or not, is linked now.
@@ -622,7 +622,8 @@ impl Stream {
         }
     }
 
-    /// The standby has said how far it is: it takes over when it stays ahead.
+    /// The standby has said how far it is and how far from the owner: it takes over when
+    /// it stays ahead, or is much nearer.
     pub(crate) fn check_standby(&mut self, cx: &mut Cx, index: usize) {
         let ready = self.ring.ready();
         let mine = self.ring.edge();
@@ -647,6 +648,16 @@ impl Stream {
             _ => false,
         };
         standby.ahead = if ahead { standby.ahead + 1 } else { 0 };
+        let higher = standby.path.len() + CLIMB;
+        let recent = up.moved.is_some_and(|at| at + CLIMB_PAUSE > cx.now);
+        if up.rival().is_none() && up.live().is_some_and(|p| p.path.len() >= higher) && !recent {
+            up.moved = Some(cx.now);
+            return self.activate(cx, index, Rivalry::Moved);
+        }
+        let Source::Remote(up) = &mut self.source else {
+            return;
+        };
+        let standby = &up.parents[index];
         if standby.ahead >= 3 && up.is_live() && up.rival().is_none() {
             self.activate(cx, index, Rivalry::Stalled);
         }

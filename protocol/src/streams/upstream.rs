@@ -354,8 +354,35 @@ impl Upstream {
         self.send_sub(cx, stream, peer, request, from, role);
     }
 
-    /// Sends (again) what a subscription begins with.
-    pub(crate) fn send_sub(
+    /// Asks a parent again, from another part or with another claim. The subscription gets
+    /// a new id, which replaces the old one there: an answer to the old one that is on its
+    /// way must not be taken for one to the new.
+    pub(crate) fn renew(
+        &mut self,
+        cx: &mut Cx,
+        key: StreamKey,
+        stream: &StreamId,
+        index: usize,
+        from: Option<Position>,
+    ) {
+        let request = cx.request_id();
+        let Some(parent) = self.parents.get_mut(index) else {
+            return;
+        };
+        let (peer, role) = (parent.peer, parent.role);
+        let old = std::mem::replace(&mut parent.request, request);
+        parent.announced.clear();
+        parent.gaps.clear();
+        if let Some(link) = cx.links.get_mut(&peer) {
+            link.up.remove(&old);
+            link.close(old);
+            link.up.insert(request, key);
+        }
+        self.send_sub(cx, stream, peer, request, from, role);
+    }
+
+    /// Sends what a subscription begins with.
+    fn send_sub(
         &mut self,
         cx: &mut Cx,
         stream: &StreamId,
