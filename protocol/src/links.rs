@@ -7,7 +7,8 @@ use headwater_proto::{AddressText, Message, NodeId, RequestId, Roles, RoutingKey
 use crate::{output::message_bytes, streams::StreamKey, time::Time};
 
 /// Requests of ours that ended lately, for each link: their answers may still arrive.
-const CLOSED_KEPT: usize = 128;
+/// As many as may be open at a time: they may all end together.
+const CLOSED_KEPT: usize = 1024;
 /// Bytes that a neighbour may make this node send before it has brought any; see
 /// [`LinkState::allowance`].
 pub(crate) const GRACE: usize = 4096;

@@ -113,6 +113,22 @@ struct Pending {
 }
 
 impl Pending {
+    /// Takes leave of everybody that it concerned.
+    fn close(&self, cx: &mut Cx, request: RequestId) {
+        cx.timers.set(Timer::Request(request), None);
+        if let Requester::Peer(peer, _) = self.requester
+            && let Some(link) = cx.links.get_mut(&peer)
+        {
+            link.requests = link.requests.saturating_sub(1);
+        }
+        // Their answers may still be under way.
+        for peer in &self.tried {
+            if let Some(link) = cx.links.get_mut(peer) {
+                link.close(request);
+            }
+        }
+    }
+
     /// Whether another neighbour may be asked: for a stranger no more is sent than it
     /// has sent itself.
     fn may_go_on(&self, cx: &mut Cx) -> bool {
@@ -252,8 +268,9 @@ impl Requests {
         let from_peer = |p: &Pending| matches!(p.requester, Requester::Peer(p, _) if p == peer);
         let gone = self.table.iter().filter(|(_, p)| from_peer(p));
         for request in gone.map(|(id, _)| *id).collect::<Vec<_>>() {
-            self.table.remove(&request);
-            cx.timers.set(Timer::Request(request), None);
+            if let Some(pending) = self.table.remove(&request) {
+                pending.close(cx, request);
+            }
         }
         let waiting = self.table.iter().filter(|(_, p)| p.open.contains(&peer));
         for request in waiting.map(|(id, _)| *id).collect::<Vec<_>>() {
@@ -322,17 +339,7 @@ impl Requests {
         let Some(pending) = self.table.remove(&request) else {
             return;
         };
-        cx.timers.set(Timer::Request(request), None);
-        if let Requester::Peer(peer, _) = pending.requester
-            && let Some(link) = cx.links.get_mut(&peer)
-        {
-            link.requests = link.requests.saturating_sub(1);
-        }
-        for peer in &pending.tried {
-            if let Some(link) = cx.links.get_mut(peer) {
-                link.close(request);
-            }
-        }
+        pending.close(cx, request);
         answer(cx, pending.requester, outcome);
     }
 }

@@ -90,6 +90,67 @@ fn a_stranger_makes_a_relay_send_no_more_than_it_sends_itself() {
 }
 
 #[test]
+fn answers_to_one_who_has_left_are_nobodys_fault() {
+    let mut world = World::new(2, 1);
+    world.connect(1, 2);
+    world.connect(2, 3);
+    world.freeze(3);
+    for number in 0..40 {
+        let message = NodeStatusReq {
+            request: RequestId(number),
+            node: world.id(0),
+            hops_left: 9,
+        };
+        world.arrive(3, 2, &Message::NodeStatusReq(message));
+    }
+    assert!(world.sent(2, 1, |m| matches!(m, Message::NodeStatusReq(_))) > 16);
+
+    // It is gone before the answers come.
+    world.cut(2, 3);
+    world.run(5000);
+
+    assert_eq!(world.hosts[2].node.stats().violations_total(), 0);
+    assert!(world.linked(1, 2));
+}
+
+#[test]
+fn a_flood_of_requests_ends_the_link() {
+    let mut world = neighbourhood();
+    for number in 0..300 {
+        let message = NodeStatusReq {
+            request: RequestId(number),
+            node: key(240).node_id(),
+            hops_left: 9,
+        };
+        world.arrive(7, 6, &Message::NodeStatusReq(message));
+    }
+    world.run(10);
+
+    assert!(!world.linked(6, 7));
+    let reason = crate::DisconnectReason::Violations;
+    assert_eq!(world.hosts[6].disconnects, [(world.id(7), reason)]);
+}
+
+#[test]
+fn one_neighbour_causes_a_search_by_the_driver_every_other_second_at_most() {
+    let mut world = World::new(1, 1);
+    world.connect(1, 2);
+    world.freeze(2);
+    for number in 0..200 {
+        let message = NodeStatusReq {
+            request: RequestId(number),
+            node: stream(number).node,
+            hops_left: 9,
+        };
+        world.arrive(2, 1, &Message::NodeStatusReq(message));
+        world.run(50);
+    }
+
+    let lookups = world.hosts[1].node.stats().lookups;
+    assert!((1..=5).contains(&lookups), "{lookups} in ten seconds");
+}
+
+#[test]
 fn who_is_sent_a_stream_may_go_on_asking() {
     let mut world = World::line(1);
     let stream = world.publish();
