@@ -119,13 +119,33 @@ impl Node {
         Ok(self.child.kill().await?)
     }
 
+    /// Freezes it, as a cut link does: its sockets stay, and nobody answers.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn freeze(&self) -> anyhow::Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// Lets it go on after [`Node::freeze`].
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn thaw(&self) -> anyhow::Result<()> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let id = self.child.id().context("it has ended")?;
+        Ok(kill(Pid::from_raw(i32::try_from(id)?), signal)?)
+    }
+
     /// Asks it to stop, and waits until it has.
     ///
     /// # Errors
     /// When it ends with an error or not in time.
     pub async fn stop(mut self) -> anyhow::Result<()> {
-        let id = self.child.id().context("it has ended")?;
-        kill(Pid::from_raw(i32::try_from(id)?), Signal::SIGTERM)?;
+        self.signal(Signal::SIGTERM)?;
         let status = timeout(Duration::from_secs(10), self.child.wait()).await;
         let status = status.with_context(|| format!("it does not stop:\n{}", self.log()))??;
         anyhow::ensure!(status.success(), "{status}\n{}", self.log());

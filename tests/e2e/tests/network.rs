@@ -202,6 +202,40 @@ async fn a_killed_relay_costs_the_viewer_nothing_and_a_killed_transcoder_comes_b
     encoder.stop().await.unwrap();
 }
 
+/// The only relay answers nobody until the viewer has noticed.
+#[tokio::test]
+async fn what_was_missed_while_the_only_way_was_cut_is_made_up_for() {
+    let net = network().await;
+    let encoder = Publisher::start(net.broadcaster.publish.as_ref().unwrap()).unwrap();
+    let manifest = net.cluster.manifest(&net.broadcaster).await.unwrap();
+    let source = format!("{manifest}.source");
+    let before = playlist_beyond(&net.viewer, &source, 1).await;
+    let newest = *segments(&before).last().unwrap();
+
+    net.relay.freeze().unwrap();
+    let relay = format!("from=\"{}\"", &net.relay.id[net.relay.id.len() - 8..]);
+    eventually(
+        "the viewer to miss its parent",
+        Duration::from_secs(20),
+        async || {
+            let log = net.viewer.log();
+            anyhow::ensure!(log.contains(&relay), "{log}");
+            Ok(())
+        },
+    )
+    .await
+    .unwrap();
+    net.relay.thaw().unwrap();
+
+    let after = playlist_beyond(&net.viewer, &source, newest + 2).await;
+    let numbers = segments(&after);
+    let first = numbers[0];
+    let expected: Vec<_> = (first..first + numbers.len() as u64).collect();
+    assert_eq!(numbers, expected, "no hole and no repeat");
+    assert!(!after.contains("#EXT-X-GAP"), "{after}");
+    encoder.stop().await.unwrap();
+}
+
 #[tokio::test]
 async fn an_encoder_that_comes_back_goes_on_and_one_that_stops_ends_the_stream() {
     let net = network().await;
