@@ -1,0 +1,90 @@
+//! Answers to what the core asks: what only the program can know.
+
+use std::sync::Arc;
+
+use headwater_proto::SigningKey;
+use headwater_protocol::{Answer, Question};
+use tokio::sync::mpsc;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::debug;
+
+use crate::{
+    driver::{Ask, Core},
+    jobs::Jobs,
+    net::NetHandle,
+    pipeline::Broadcasts,
+    status::{self, About},
+};
+
+/// Answers what only the program can know.
+pub(super) struct Answerer {
+    pub(super) about: About,
+    pub(super) core: Core,
+    pub(super) net: NetHandle,
+    pub(super) key: SigningKey,
+    pub(super) jobs: Option<Arc<Jobs>>,
+    pub(super) broadcasts: Option<Arc<Broadcasts>>,
+    pub(super) accepts_jobs: bool,
+}
+
+impl Answerer {
+    pub(super) async fn run(
+        self,
+        mut asks: mpsc::Receiver<Ask>,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) {
+        let this = Arc::new(self);
+        loop {
+            let ask = tokio::select! {
+                () = stop.cancelled() => return,
+                ask = asks.recv() => match ask {
+                    Some(ask) => ask,
+                    None => return,
+                },
+            };
+            let this = this.clone();
+            tasks.spawn(async move {
+                if let Some(answer) = this.answer(&ask.question).await {
+                    ask.answer(answer).await;
+                }
+            });
+        }
+    }
+
+    async fn answer(&self, question: &Question) -> Option<Answer> {
+        Some(match question {
+            Question::Claim { job } => {
+                Answer::Claim(self.jobs.as_ref().and_then(|jobs| jobs.claim(*job)))
+            }
+            Question::CheckClaim { claim, signature } => match &self.jobs {
+                Some(jobs) => jobs.check_claim(claim, signature).await,
+                None => Answer::ClaimRefused,
+            },
+            Question::CheckResult { body } => {
+                let result = body.value();
+                let serves =
+                    |jobs: &Arc<Jobs>| jobs.serves(result.transcoder, result.job, &result.stream);
+                let accepted = match &self.broadcasts {
+                    Some(broadcasts) if self.jobs.as_ref().is_some_and(serves) => {
+                        broadcasts.accept_result(result).await
+                    }
+                    Some(_) | None => false,
+                };
+                debug!(job = %result.job, accepted, "transcoder's renditions");
+                Answer::Result { accepted }
+            }
+            Question::Lookup { target } => {
+                self.net.look_up(*target).await;
+                Answer::Lookup
+            }
+            Question::Status => {
+                let snapshot = self.core.snapshot().await.ok()?;
+                Answer::Status(status::sign(&self.about, &snapshot, &self.net, &self.key))
+            }
+            Question::Probe { .. } => Answer::Probe {
+                available: self.accepts_jobs,
+            },
+        })
+    }
+}

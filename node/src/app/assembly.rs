@@ -1,0 +1,324 @@
+//! How the parts of a node are put together.
+
+use std::{sync::Arc, time::Duration};
+
+use headwater_chain::{JobBook, Ledger as _, Transcoder, Wei, ethereum::Key};
+use headwater_proto::{NodeId, SigningKey};
+use headwater_protocol::{Config as CoreConfig, Node};
+use tokio::sync::mpsc;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
+
+use super::{App, StartError, answers::Answerer, encoders};
+use crate::{
+    clock,
+    config::{Config, read_password},
+    driver::{self, Ask, Core},
+    http::{self, Admin, Public, Readiness, Traffic},
+    jobs::Jobs,
+    net::{self, NetConfig, NetHandle},
+    pipeline::{
+        Broadcasts, BroadcastsConfig, Hook, Library, LibraryConfig, Transcoding, TranscodingConfig,
+    },
+    secret::Secret,
+    status::{self, About},
+    store::Store,
+};
+
+/// How often known relayers are kept.
+const KEEP_PEERS: Duration = Duration::from_secs(30);
+/// Links that every node keeps to the relayers nearest to it.
+const HOME_LINKS: usize = 8;
+
+/// What all parts of a node need.
+pub(super) struct Assembly<'a> {
+    config: &'a Config,
+    tasks: &'a TaskTracker,
+    stop: &'a CancellationToken,
+    store: Arc<Store>,
+    key: SigningKey,
+    node: NodeId,
+    about: About,
+}
+
+impl<'a> Assembly<'a> {
+    /// Opens the data directory.
+    pub(super) fn new(
+        config: &'a Config,
+        tasks: &'a TaskTracker,
+        stop: &'a CancellationToken,
+    ) -> Result<Self, StartError> {
+        let store = Arc::new(Store::open(&config.data_dir)?);
+        let key = store.node_key()?;
+        Ok(Self {
+            config,
+            tasks,
+            stop,
+            store,
+            node: key.node_id(),
+            key,
+            about: About {
+                roles: config.roles,
+                agent: status::agent(),
+                started: clock::now(),
+            },
+        })
+    }
+
+    /// Starts all parts. What can fail fails before anything is announced.
+    pub(super) async fn run(self) -> Result<App, StartError> {
+        let ledger = self.config.ledger.as_deref();
+        let ledger = ledger.map(JobBook::open).transpose()?;
+        if self.config.roles.transcoder && ledger.is_none() {
+            return Err(StartError::NoLedger);
+        }
+        let http = http::bind(self.config.http, "--http").await?;
+        let admin = http::bind(self.config.admin, "--admin").await?;
+        let (net, core, asks) = self.network().await?;
+        let library = Library::new(
+            LibraryConfig::default(),
+            self.node,
+            core.clone(),
+            self.tasks,
+            self.stop.clone(),
+        );
+        let transcoding = self.transcoding(&core, &library);
+        let jobs = match ledger {
+            Some(ledger) => Some(self.jobs(ledger, &net, transcoding.as_ref()).await?),
+            None => None,
+        };
+        let broadcasts = self.broadcasts(&core, &library, jobs.as_ref());
+        let (mut keys, mut rtmp) = (Vec::new(), None);
+        if let Some(broadcasts) = &broadcasts {
+            keys = encoders::publish_keys(self.config, &self.store)?;
+            let address = self.config.rtmp;
+            let listening =
+                encoders::listen_rtmp(address, &keys, broadcasts, self.tasks, self.stop);
+            rtmp = Some(listening.await?);
+        }
+        let app = App {
+            node: self.node,
+            net: net.clone(),
+            core: core.clone(),
+            store: self.store.clone(),
+            library: library.clone(),
+            broadcasts: broadcasts.clone(),
+            jobs: jobs.clone(),
+            http: http.local_addr().unwrap_or(self.config.http),
+            admin: admin.local_addr().unwrap_or(self.config.admin),
+            rtmp,
+            keys,
+            tasks: self.tasks.clone(),
+            stop: self.stop.clone(),
+        };
+        self.attend(&app, asks, transcoding.is_some());
+        let readiness = Readiness::new(net.clone(), !self.config.bootstrap.is_empty());
+        let traffic = Arc::new(Traffic::default());
+        let public = Public {
+            library,
+            broadcasts,
+            readiness: readiness.clone(),
+            traffic: traffic.clone(),
+        };
+        let operators = Admin {
+            core,
+            net,
+            about: self.about,
+            transcoding,
+            readiness,
+            traffic,
+        };
+        let stop = self.stop;
+        self.tasks
+            .spawn(http::serve_public(http, public, stop.clone()));
+        self.tasks
+            .spawn(http::serve_admin(admin, operators, stop.clone()));
+        Ok(app)
+    }
+
+    /// The network and the core on it.
+    async fn network(&self) -> Result<(NetHandle, Core, mpsc::Receiver<Ask>), StartError> {
+        let config = self.config;
+        let net = NetConfig {
+            key: self.key.clone(),
+            roles: config.roles,
+            agent: self.about.agent.clone(),
+            listen: config.listen.clone(),
+            external: config.external.clone(),
+            bootstrap: config.bootstrap.clone(),
+            known: self.store.peers()?,
+            allow_private: config.allow_private_dials,
+            home_links: HOME_LINKS,
+            max_links: config.max_peers,
+        };
+        let (net, events) = net::start(net, self.tasks, self.stop.clone()).await?;
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(|error| StartError::Random(error.to_string()))?;
+        let core = CoreConfig {
+            max_peers: usize::try_from(config.max_peers).unwrap_or(usize::MAX),
+            ..CoreConfig::for_roles(config.roles)
+        };
+        let core = Node::new(self.node, core, seed, clock::now());
+        let (core, asks) = driver::start(core, net.clone(), events, self.tasks, self.stop.clone());
+        Ok((net, core, asks))
+    }
+
+    fn transcoding(&self, core: &Core, library: &Arc<Library>) -> Option<Arc<Transcoding>> {
+        let config = TranscodingConfig {
+            ladder: self.config.ladder.clone(),
+            packager: self.config.packager,
+        };
+        self.config.roles.transcoder.then(|| {
+            Transcoding::new(
+                config,
+                self.key.clone(),
+                core.clone(),
+                library.clone(),
+                self.tasks.clone(),
+                self.stop.clone(),
+            )
+        })
+    }
+
+    /// What the node has to do with its ledger; a transcoder registers in it.
+    async fn jobs(
+        &self,
+        ledger: JobBook,
+        net: &NetHandle,
+        transcoding: Option<&Arc<Transcoding>>,
+    ) -> Result<Arc<Jobs>, StartError> {
+        let transcoder = match transcoding {
+            None => None,
+            Some(transcoding) => {
+                let key = transcoder_key(self.config)?;
+                register(&ledger, &key, self.node).await?;
+                Some((key, transcoding.clone()))
+            }
+        };
+        Ok(Jobs::new(
+            Arc::new(ledger),
+            self.store.clone(),
+            net.clone(),
+            self.key.clone(),
+            self.config.allow_private_dials,
+            self.config.ladder.names().map(str::to_owned).collect(),
+            transcoder,
+        ))
+    }
+
+    fn broadcasts(
+        &self,
+        core: &Core,
+        library: &Arc<Library>,
+        jobs: Option<&Arc<Jobs>>,
+    ) -> Option<Arc<Broadcasts>> {
+        self.config.roles.broadcaster.then(|| {
+            Broadcasts::new(
+                BroadcastsConfig {
+                    packager: self.config.packager,
+                    reconnect: self.config.reconnect_window,
+                },
+                self.key.clone(),
+                core.clone(),
+                self.store.clone(),
+                library.clone(),
+                self.tasks.clone(),
+                self.stop.clone(),
+                hook(self.config, jobs.cloned(), self.tasks.clone()),
+            )
+        })
+    }
+
+    /// Starts what goes on beside the core: the ledger, its questions, the memory of
+    /// relayers.
+    fn attend(&self, app: &App, asks: mpsc::Receiver<Ask>, accepts_jobs: bool) {
+        if let Some(jobs) = &app.jobs {
+            let (core, broadcasts) = (app.core.clone(), app.broadcasts.clone());
+            let watch = jobs.clone().watch(core, broadcasts, self.stop.clone());
+            self.tasks.spawn(watch);
+        }
+        let answerer = Answerer {
+            about: self.about.clone(),
+            core: app.core.clone(),
+            net: app.net.clone(),
+            key: self.key.clone(),
+            jobs: app.jobs.clone(),
+            broadcasts: app.broadcasts.clone(),
+            accepts_jobs,
+        };
+        let (tasks, stop) = (self.tasks, self.stop);
+        tasks.spawn(answerer.run(asks, tasks.clone(), stop.clone()));
+        tasks.spawn(keep_peers(
+            app.net.clone(),
+            self.store.clone(),
+            stop.clone(),
+        ));
+    }
+}
+
+fn transcoder_key(config: &Config) -> Result<Key, StartError> {
+    let password = match &config.password_file {
+        None => Secret::from(""),
+        Some(path) => read_password(path)?,
+    };
+    if config.keystore.exists() {
+        return Ok(Key::load(&config.keystore, password.expose())?);
+    }
+    let key = Key::random();
+    key.save(&config.keystore, password.expose())?;
+    info!(address = %key.address(), keystore = %config.keystore.display(), "made a key");
+    Ok(key)
+}
+
+/// A transcoder that is not in the job book puts itself there, for nothing and with the
+/// least stake; `headwater ledger register` changes the terms.
+async fn register(ledger: &JobBook, key: &Key, node: NodeId) -> Result<(), StartError> {
+    let own = headwater_chain::NodeKey(*node.public_key());
+    let known = ledger.transcoders().await?;
+    let same = |known: &&Transcoder| known.address == key.address();
+    let terms = match known.iter().find(same) {
+        Some(known) if known.node == own => return Ok(()),
+        Some(known) => known.clone(),
+        None => Transcoder {
+            address: key.address(),
+            node: own,
+            price_per_segment: Wei(0),
+            stake: Wei(1),
+        },
+    };
+    ledger.register(Transcoder { node: own, ..terms }).await?;
+    info!(address = %key.address(), "registered in the job book");
+    Ok(())
+}
+
+fn hook(config: &Config, jobs: Option<Arc<Jobs>>, tasks: TaskTracker) -> Hook {
+    let create = config.create_jobs;
+    Arc::new(move |stream, began| {
+        let (Some(jobs), true) = (jobs.clone(), create) else {
+            return;
+        };
+        let stream = stream.clone();
+        tasks.spawn(async move {
+            if began {
+                jobs.broadcast_began(&stream).await;
+            } else {
+                jobs.broadcast_ended(&stream).await;
+            }
+        });
+    })
+}
+
+async fn keep_peers(net: NetHandle, store: Arc<Store>, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(KEEP_PEERS);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = tick.tick() => {
+                let known = net.known_relayers();
+                if !known.is_empty() && let Err(error) = store.put_peers(known) {
+                    warn!(%error, "known relayers cannot be kept");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Why a node did not start.
+
+use std::net::SocketAddr;
+
+use headwater_chain::{LedgerError, ethereum::KeyError};
+
+use crate::{config::PasswordError, http::BindError, net::NetError, store::StoreError};
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The network.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// HTTP.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// RTMP.
+    #[error("cannot listen on {address} (--rtmp): {reason}")]
+    Rtmp {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        reason: std::io::Error,
+    },
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The transcoder's key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The password of the transcoder's key.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    /// A transcoder without a ledger gets no jobs.
+    #[error("a transcoder needs a ledger to get jobs from; add --ledger file:PATH")]
+    NoLedger,
+    /// The system gave no random bytes.
+    #[error("no random bytes: {0}")]
+    Random(String),
+}
