@@ -9,7 +9,8 @@ use headwater_proto::Roles;
 pub struct Config {
     /// What this node does for the network. Only a relayer passes requests on.
     pub roles: Roles,
-    /// Open links; one more is closed at once. Default 256.
+    /// Open links. For one more, one that carries nothing is closed, or else the new one.
+    /// Default 256.
     pub max_peers: usize,
     /// Streams that are owned, carried or subscribed to at once. Default 256.
     pub max_streams: usize,
@@ -31,8 +32,8 @@ pub struct Config {
     pub max_requests: usize,
     /// Routed requests under way for one neighbour. Default 64.
     pub max_requests_per_peer: usize,
-    /// Requests of one neighbour in a second; each one more is dropped and counts as a
-    /// violation. Default 200.
+    /// Requests of one neighbour in a second; more are refused, and four times as many are
+    /// violations. Also what is passed on to one neighbour in a second. Default 200.
     pub max_requests_per_second: u32,
     /// Broadcasts whose master playlist is kept. Default 256.
     pub max_masters: usize,

@@ -224,6 +224,14 @@ impl Cx {
         left.is_some()
     }
 
+    /// Counts a request that is passed on to a neighbour for another; false when the
+    /// neighbour would take so many for a flood.
+    pub(crate) fn may_pass_on(&mut self, to: NodeId) -> bool {
+        let (now, most) = (self.now, self.config.max_requests_per_second);
+        let link = self.links.get_mut(&to);
+        link.is_some_and(|link| link.passed.count(now) <= most)
+    }
+
     /// Charges a neighbour for a search by the driver, which costs many others a little;
     /// false when it has no allowance left or had one a short while ago.
     pub(crate) fn spend_lookup(&mut self, peer: NodeId) -> bool {

@@ -36,6 +36,11 @@ impl Dials {
         wish.map(|wish| wish.streams).unwrap_or_default()
     }
 
+    /// Whether streams wait for a link to a node.
+    pub(crate) fn is_wished(&self, peer: &NodeId) -> bool {
+        self.wishes.contains_key(peer)
+    }
+
     /// Whom a dial was for.
     pub(crate) fn target(&self, dial: DialId) -> Option<NodeId> {
         let mut wishes = self.wishes.iter();

@@ -327,6 +327,9 @@ impl Feeds {
         let Some(next) = next.first().copied() else {
             return;
         };
+        if !cx.may_pass_on(next) {
+            return;
+        }
         let request = cx.request_id();
         if let Some(link) = cx.links.get_mut(&next) {
             // Nothing is owed on it, but an answer would be no violation.

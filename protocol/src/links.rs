@@ -9,6 +9,8 @@ use crate::{output::message_bytes, streams::StreamKey, time::Time};
 /// Requests of ours that ended lately, for each link: their answers may still arrive.
 /// As many as may be open at a time: they may all end together.
 const CLOSED_KEPT: usize = 1024;
+/// A link without a message for this long may be closed for another.
+const QUIET: std::time::Duration = std::time::Duration::from_secs(5);
 /// Bytes that a neighbour may make this node send before it has brought any; see
 /// [`LinkState::allowance`].
 pub(crate) const GRACE: usize = 4096;
@@ -46,12 +48,34 @@ pub(crate) struct LinkState {
     pub(crate) allowance: usize,
     /// When somebody closer was last looked for on its account.
     pub(crate) looked: Option<Time>,
-    /// Requests of the neighbour in the second that began at `second`.
-    asked: u32,
-    second: Time,
+    /// Requests of the neighbour.
+    pub(crate) asked: Rate,
+    /// Requests that were passed on to it.
+    pub(crate) passed: Rate,
     /// Routed requests of the neighbour that wait here.
     pub(crate) requests: usize,
     closed: VecDeque<RequestId>,
+}
+
+/// How often something happened in the current second.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Rate {
+    since: Time,
+    times: u32,
+}
+
+impl Rate {
+    /// Counts once more; returns how often that makes in this second.
+    pub(crate) fn count(&mut self, now: Time) -> u32 {
+        if now.since(self.since) >= std::time::Duration::from_secs(1) {
+            *self = Self {
+                since: now,
+                times: 0,
+            };
+        }
+        self.times = self.times.saturating_add(1);
+        self.times
+    }
 }
 
 impl LinkState {
@@ -68,16 +92,6 @@ impl LinkState {
         if self.allowance < GRACE {
             self.allowance = (self.allowance + message_bytes(message)).min(GRACE);
         }
-    }
-
-    /// Counts a request of the neighbour; false when it makes too many in a second.
-    pub(crate) fn may_ask(&mut self, now: Time, most: u32) -> bool {
-        if now.since(self.second) >= std::time::Duration::from_secs(1) {
-            self.second = now;
-            self.asked = 0;
-        }
-        self.asked = self.asked.saturating_add(1);
-        self.asked <= most
     }
 
     /// Whether a request of ours ended lately.
@@ -107,8 +121,8 @@ impl Links {
             addresses: Vec::new(),
             allowance: GRACE,
             looked: None,
-            asked: 0,
-            second: now,
+            asked: Rate::default(),
+            passed: Rate::default(),
             requests: 0,
             closed: VecDeque::new(),
         };
@@ -129,6 +143,21 @@ impl Links {
 
     pub(crate) fn contains(&self, peer: &NodeId) -> bool {
         self.0.contains_key(peer)
+    }
+
+    /// The link that is missed least: one that carries nothing, of a node that is no
+    /// relayer first, and that was quiet for longest. It has to have been quiet for a
+    /// while unless `now_or_never`; a relayer's goes for one that is needed only.
+    pub(crate) fn least_needed(&self, now_or_never: bool, now: Time) -> Option<NodeId> {
+        let idle =
+            |link: &LinkState| link.up.is_empty() && link.down.is_empty() && link.requests == 0;
+        let quiet = |link: &LinkState| now.since(link.heard) > QUIET;
+        self.0
+            .iter()
+            .filter(|(_, link)| idle(link))
+            .filter(|(_, link)| now_or_never || (quiet(link) && !link.roles.relayer))
+            .min_by_key(|(_, link)| (link.roles.relayer, link.heard))
+            .map(|(peer, _)| *peer)
     }
 
     pub(crate) fn len(&self) -> usize {

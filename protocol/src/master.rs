@@ -88,9 +88,9 @@ impl Master {
 
     /// Charges those for whom it is asked; false when none of them has sent as much as it
     /// costs. What this machine wants is free.
-    fn charge(&self, cx: &mut Cx) -> bool {
+    fn charge(&self, cx: &mut Cx, to: NodeId) -> bool {
         let mut followers = self.followers.keys().map(|(peer, _)| *peer);
-        self.local || followers.any(|peer| cx.spend_bytes(peer, SUB_BYTES))
+        self.local || followers.any(|peer| cx.spend_bytes(peer, SUB_BYTES)) && cx.may_pass_on(to)
     }
 
     fn may_look_up(&self, cx: &mut Cx) -> bool {
@@ -411,7 +411,7 @@ impl Masters {
                 let failure = master.failure.take().unwrap_or(cx.nobody());
                 return self.fail(cx, manifest, failure);
             };
-            if !master.charge(cx) {
+            if !master.charge(cx, peer) {
                 let failure = Failure::NoRoute(NoRouteReason::Overloaded);
                 return self.fail(cx, manifest, failure);
             }

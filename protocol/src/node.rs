@@ -75,13 +75,17 @@ impl Node {
                 if let Some(link) = self.cx.links.get_mut(&from) {
                     link.heard = self.cx.now;
                     link.earn(&message);
-                    let most = self.cx.config.max_requests_per_second;
-                    let flood = is_request(&message) && !link.may_ask(self.cx.now, most);
+                    let asks = asks(&message);
+                    let times = match asks {
+                        Asks::Nothing => 0,
+                        Asks::Work | Asks::Answer(_) => link.asked.count(self.cx.now),
+                    };
                     self.cx.stats.messages_in += 1;
-                    if flood {
-                        self.cx.violation(from, "flood of requests");
-                    } else {
+                    let most = self.cx.config.max_requests_per_second;
+                    if times <= most {
                         self.on_message(from, message.into_inner());
+                    } else {
+                        self.on_excess(from, asks, times / FLOOD >= most);
                     }
                 }
             }
@@ -223,8 +227,20 @@ impl Node {
         self.on_disconnected(peer);
         if self.cx.links.len() >= self.cx.config.max_peers {
             let reason = DisconnectReason::TooManyLinks;
-            self.cx.emit(Output::Disconnect { peer, reason });
-            return self.wish_ends(peer);
+            let needed = link.dial.is_some() || self.cx.dials.is_wished(&peer);
+            let least = self
+                .cx
+                .links
+                .least_needed(needed || link.roles.relayer, self.cx.now);
+            let closed = least.unwrap_or(peer);
+            self.cx.emit(Output::Disconnect {
+                peer: closed,
+                reason,
+            });
+            if closed == peer {
+                return self.wish_ends(peer);
+            }
+            self.on_disconnected(closed);
         }
         let cx = &mut self.cx;
         cx.links.insert(peer, link.roles, link.credit, cx.now);
@@ -360,6 +376,17 @@ impl Node {
                 };
                 self.requests.on_answer(cx, from, reply.request, outcome);
             }
+        }
+    }
+
+    /// A neighbour asks for more in a second than this node does for it. A relay may pass
+    /// on what many asked of it, so only what no relay does is held against it.
+    fn on_excess(&mut self, from: NodeId, asks: Asks, flood: bool) {
+        let cx = &mut self.cx;
+        match asks {
+            _ if flood => cx.violation(from, "flood of requests"),
+            Asks::Answer(request) => cx.no_route(from, request, NoRouteReason::Overloaded),
+            Asks::Work | Asks::Nothing => cx.stats.overloaded += 1,
         }
     }
 
@@ -543,17 +570,28 @@ impl Node {
     }
 }
 
-/// Whether a message makes this node work for its sender.
-const fn is_request(message: &Message) -> bool {
+/// Times [`Config::max_requests_per_second`] that are a flood. Relays pass on no more than
+/// once that much to one neighbour.
+const FLOOD: u32 = 4;
+
+/// What a message wants of the node that gets it.
+#[derive(Debug, Clone, Copy)]
+enum Asks {
+    Nothing,
+    Work,
+    /// Work, and an answer to this request.
+    Answer(RequestId),
+}
+
+fn asks(message: &Message) -> Asks {
     match message {
-        Message::Ping(_)
-        | Message::Sub(_)
-        | Message::Nack(_)
-        | Message::GetMasterPlaylist(_)
-        | Message::NodeStatusReq(_)
-        | Message::TranscodeSub(_)
-        | Message::TranscodeResponse(_)
-        | Message::JobProbe(_) => true,
+        Message::Sub(sub) => Asks::Answer(sub.request),
+        Message::GetMasterPlaylist(get) => Asks::Answer(get.request),
+        Message::NodeStatusReq(get) => Asks::Answer(get.request),
+        Message::TranscodeResponse(response) => Asks::Answer(response.request),
+        Message::JobProbe(probe) => Asks::Answer(probe.request),
+        Message::TranscodeSub(sub) if sub.branch => Asks::Answer(sub.request),
+        Message::TranscodeSub(_) | Message::Ping(_) | Message::Nack(_) => Asks::Work,
         Message::Hello(_)
         | Message::Pong(_)
         | Message::SubAck(_)
@@ -567,7 +605,7 @@ const fn is_request(message: &Message) -> bool {
         | Message::Gap(_)
         | Message::MasterPlaylistData(_)
         | Message::NodeStatusData(_)
-        | Message::JobProbeReply(_) => false,
+        | Message::JobProbeReply(_) => Asks::Nothing,
     }
 }
 

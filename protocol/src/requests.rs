@@ -131,9 +131,9 @@ impl Pending {
 
     /// Whether another neighbour may be asked: for a stranger no more is sent than it
     /// has sent itself.
-    fn may_go_on(&self, cx: &mut Cx) -> bool {
+    fn may_go_on(&self, cx: &mut Cx, to: NodeId) -> bool {
         match self.requester {
-            Requester::Peer(peer, _) => cx.spend_bytes(peer, SUB_BYTES),
+            Requester::Peer(peer, _) => cx.spend_bytes(peer, SUB_BYTES) && cx.may_pass_on(to),
             Requester::Command(_) | Requester::Job(_) => true,
         }
     }
@@ -310,7 +310,7 @@ impl Requests {
             pending.tried.contains(peer) || Some(*peer) == from
         });
         let next = next.first().copied();
-        match next.filter(|_| pending.may_go_on(cx)) {
+        match next.filter(|peer| pending.may_go_on(cx, *peer)) {
             Some(peer) => {
                 pending.tried.insert(peer);
                 pending.open.insert(peer);

@@ -188,7 +188,8 @@ impl Stream {
             return;
         }
         let plain = |c: &&mut Child| {
-            c.hold == Hold::Free && c.feed.is_none() && !c.is_standby() && !relayer(&c.peer)
+            let plain = c.hold == Hold::Free && c.feed.is_none() && !c.is_standby();
+            plain && c.told_live == Some(true) && !relayer(&c.peer)
         };
         let settled = |c: &&mut Child| c.introduced.is_none_or(|at| at + INTRODUCED < cx.now);
         let mut others = self.children.values_mut().filter(plain).filter(settled);
@@ -370,7 +371,11 @@ impl Stream {
 
     /// Introduces an only child to the parent, now and then until it has moved.
     pub(crate) fn introduce(&mut self, cx: &mut Cx) {
-        let child = self.only_child().map(|c| (c.peer, c.request));
+        // One that has not been acknowledged would take it for a refusal.
+        let child = self
+            .only_child()
+            .filter(|c| c.told_live == Some(true))
+            .map(|c| (c.peer, c.request));
         let Source::Remote(up) = &mut self.source else {
             return;
         };

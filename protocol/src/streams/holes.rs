@@ -9,6 +9,8 @@ use super::{
 };
 use crate::{cx::Cx, output::Priority};
 
+/// A parent that was asked so often for what is missing is doubted.
+const DOUBT: u8 = 4;
 /// Chunks named in one Nack.
 const NACK_CHUNKS: usize = 64;
 
@@ -73,6 +75,9 @@ impl Stream {
         hole.times = hole.times.saturating_add(1);
         up.hole = Some(hole);
         self.nack(cx, target, slot);
+        if hole.times == DOUBT {
+            self.doubt(cx);
+        }
     }
 
     fn nack(&self, cx: &mut Cx, (peer, request): (NodeId, RequestId), slot: Slot) {
@@ -107,7 +112,7 @@ impl Stream {
                     return true;
                 };
                 let known = ring.part(to).is_some();
-                let short = to.segment <= ready.segment.saturating_add(1);
+                let short = to.segment <= ready.segment.saturating_add(2);
                 let hopeful = other.as_ref().is_some_and(|gaps| {
                     short
                         && to > ready

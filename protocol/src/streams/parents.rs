@@ -31,8 +31,14 @@ const MOVE_PAUSE: std::time::Duration = std::time::Duration::from_secs(5);
 const CLIMB: usize = 3;
 /// Shortest time between two such changes.
 const CLIMB_PAUSE: std::time::Duration = std::time::Duration::from_secs(20);
-/// Shortest time between two requests for older parts on account of children.
-const REACH_PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
+/// For how long a parent that withheld something is asked last.
+const DISTRUST: std::time::Duration = std::time::Duration::from_secs(60);
+/// Neighbours of this kind that are remembered.
+const MAX_DISTRUSTED: usize = 16;
+/// Requests for older parts within [`REACH_PAUSE`].
+const REACHES: u8 = 4;
+/// Older parts are asked for on account of children a few times in this time.
+const REACH_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
 /// Neighbours that are asked to stand by before the next pause.
 const STANDBY_TRIES: usize = 4;
 
@@ -95,14 +101,15 @@ impl Stream {
 
     /// Charges those for whom the stream is looked for; false when none of them has sent
     /// as much as it costs. What this machine wants is free.
-    fn charge(&self, cx: &mut Cx) -> bool {
+    fn charge(&self, cx: &mut Cx, to: NodeId) -> bool {
         let mut askers = self.children.keys().map(|(peer, _)| *peer);
-        self.local.wanted() || askers.any(|peer| cx.spend_bytes(peer, SUB_BYTES))
+        self.local.wanted()
+            || askers.any(|peer| cx.spend_bytes(peer, SUB_BYTES)) && cx.may_pass_on(to)
     }
 
     /// Subscribes at a neighbour that is to feed the stream.
     fn subscribe(&mut self, cx: &mut Cx, peer: NodeId, from: Option<Position>) {
-        if !self.charge(cx) {
+        if !self.charge(cx, peer) {
             return self.give_up(cx, Failure::NoRoute(NoRouteReason::Overloaded));
         }
         let Source::Remote(up) = &mut self.source else {
@@ -137,9 +144,8 @@ impl Stream {
         let mut candidates = cx.candidates(&self.id.node, asker, |peer| {
             up.tried.contains(peer) || !free(peer)
         });
-        if let Some(avoid) = up.avoid {
-            candidates.sort_by_key(|peer| *peer == avoid);
-        }
+        let last = |peer: &NodeId| up.avoid == Some(*peer) || up.distrusts(peer, cx.now);
+        candidates.sort_by_key(last);
         if let Some(peer) = candidates.first() {
             return Some(Next::Ask(*peer));
         }
@@ -201,11 +207,16 @@ impl Stream {
             return;
         };
         let too_old = edge.is_some_and(|edge| from.segment.saturating_add(kept) <= edge.segment);
-        let recent = up.reached_back.is_some_and(|at| at + REACH_PAUSE > cx.now);
-        if from >= floor || too_old || recent {
+        if from >= floor || too_old {
             return;
         }
-        up.reached_back = Some(cx.now);
+        let (since, times) = up.reached_back;
+        up.reached_back = match since {
+            Some(at) if at + REACH_PAUSE > cx.now && times >= REACHES => return,
+            Some(at) if at + REACH_PAUSE > cx.now => (Some(at), times + 1),
+            Some(_) | None => (Some(cx.now), 1),
+        };
+        let from = Position { part: 0, ..from };
         up.wanted = Some(from);
         self.ring.lower(from);
         if let Some(index) = up.parents.iter().position(|p| p.role == Role::Feed) {
@@ -337,6 +348,11 @@ impl Stream {
         };
         let chosen = up.parents.remove(index);
         let (peer, request) = (chosen.peer, chosen.request);
+        if chosen.role == Role::Rival(Rivalry::Stalled)
+            && let Some(old) = up.live().map(|p| p.peer)
+        {
+            up.distrust(old, cx.now);
+        }
         let mut kept = vec![chosen];
         for old in std::mem::take(&mut up.parents) {
             if old.is_standby() && old.peer != peer {
@@ -413,12 +429,15 @@ impl Stream {
         };
         let overloaded = Failure::NoRoute(NoRouteReason::Overloaded);
         let parent = &up.parents[index];
-        if parent.role != Role::Feed {
-            self.lose_parent(cx, index, overloaded, false);
+        if parent.is_live() {
+            // Not a refusal: the parent would rather have the node elsewhere.
+            if parent.role == Role::Feed {
+                self.move_to(cx, nodes);
+            }
             return Redirected::Followed;
         }
-        if parent.is_live() {
-            self.move_to(cx, nodes);
+        if parent.role != Role::Feed {
+            self.lose_parent(cx, index, overloaded, false);
             return Redirected::Followed;
         }
         cx.stats.redirects_in += 1;
@@ -477,6 +496,7 @@ impl Stream {
             let role = Role::Rival(Rivalry::Moved);
             up.subscribe(cx, self.key, &self.id, peer, from, role);
         } else if cx.wish(self.key, node) {
+            up.dial_as = Rivalry::Moved;
             up.dialling.insert(peer);
         }
     }
@@ -502,8 +522,8 @@ impl Stream {
         }
         let wanted = linked && !up.has_parent(&peer) && !fed(&self.children, &peer);
         if up.is_live() {
-            if wanted && up.rival().is_none() && up.moved.is_some() {
-                let role = Role::Rival(Rivalry::Moved);
+            if wanted && up.rival().is_none() {
+                let role = Role::Rival(up.dial_as);
                 up.subscribe(cx, self.key, &self.id, peer, from, role);
             }
         } else if wanted {
@@ -599,26 +619,41 @@ impl Stream {
                 (Some(edge), Some(from)) => edge >= from,
                 (edge, _) => edge.is_some(),
             };
-            if standby.is_live() && news {
-                self.activate(cx, index, Rivalry::Stalled);
+            if standby.is_live() && !news {
+                // The stream is quiet for others too.
+                return;
             }
+        }
+        self.doubt(cx);
+    }
+
+    /// Tries another parent besides the one that feeds the stream: the standby, a closer
+    /// neighbour, or a node that is said to have it.
+    pub(crate) fn doubt(&mut self, cx: &mut Cx) {
+        let from = self.resume_from();
+        let asker = self.asker();
+        let Source::Remote(up) = &mut self.source else {
+            return;
+        };
+        if !up.is_live() || up.rival().is_some() {
             return;
         }
-        let asker = if self.local.wanted() {
-            Asker::Own
-        } else {
-            Asker::Neighbour
-        };
+        if let Some(index) = up.standby().filter(|index| up.parents[*index].is_live()) {
+            return self.activate(cx, index, Rivalry::Stalled);
+        }
         let children = &self.children;
-        let next = cx.candidates(&self.id.node, asker, |peer| {
+        let mut next = cx.candidates(&self.id.node, asker, |peer| {
             up.has_parent(peer) || fed(children, peer) || up.no_standby.contains(peer)
         });
+        next.sort_by_key(|peer| up.distrusts(peer, cx.now));
         if let Some(peer) = next.first().copied() {
             let role = Role::Rival(Rivalry::Stalled);
             up.no_standby.insert(peer);
             up.subscribe(cx, self.key, &self.id, peer, from, role);
         } else {
             up.no_standby.clear();
+            up.dial_as = Rivalry::Stalled;
+            dial_lead(cx, up, self.key);
         }
     }
 
@@ -684,7 +719,10 @@ impl Stream {
         }
         let children = &self.children;
         let skip = |up: &Upstream, peer: &NodeId| {
-            up.has_parent(peer) || up.no_standby.contains(peer) || fed(children, peer)
+            up.has_parent(peer)
+                || up.no_standby.contains(peer)
+                || fed(children, peer)
+                || up.distrusts(peer, cx.now)
         };
         let lead = up
             .leads
@@ -761,6 +799,18 @@ impl Stream {
 }
 
 impl Upstream {
+    /// Remembers a parent that did not bring what another one had.
+    fn distrust(&mut self, peer: NodeId, now: Time) {
+        self.distrusted.insert(peer, now + DISTRUST);
+        if self.distrusted.len() > MAX_DISTRUSTED {
+            self.distrusted.pop_first();
+        }
+    }
+
+    fn distrusts(&self, peer: &NodeId, now: Time) -> bool {
+        self.distrusted.get(peer).is_some_and(|until| *until > now)
+    }
+
     /// Forgets what one search has tried.
     fn end_search(&mut self) {
         self.tried.clear();

@@ -1,6 +1,6 @@
 //! From whom a stream comes: the parents, and the search for one.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use headwater_proto::{
     Message, NodeAddresses, NodeId, Position, RequestId, Slot, StreamId, Sub, TranscodeClaim,
@@ -250,8 +250,12 @@ pub(crate) struct Upstream {
     pub(crate) introduce: Retry,
     /// When the last introduction of a parent was followed.
     pub(crate) moved: Option<Time>,
-    /// When older parts were asked for last.
-    pub(crate) reached_back: Option<Time>,
+    /// When older parts were asked for, and how often since then.
+    pub(crate) reached_back: (Option<Time>, u8),
+    /// As what a node that is dialled beside a live parent is taken.
+    pub(crate) dial_as: Rivalry,
+    /// Parents that did not bring what others had, and until when they are asked last.
+    pub(crate) distrusted: BTreeMap<NodeId, Time>,
 }
 
 impl Upstream {
@@ -283,7 +287,9 @@ impl Upstream {
             introduce_at: None,
             introduce: Retry::new(config.introduce),
             moved: None,
-            reached_back: None,
+            reached_back: (None, 0),
+            dial_as: Rivalry::Moved,
+            distrusted: BTreeMap::new(),
         }
     }
 

@@ -59,6 +59,30 @@ fn a_part_that_the_parent_never_sends_comes_from_the_standby() {
 }
 
 #[test]
+fn a_part_that_the_parent_never_sends_comes_from_another_neighbour() {
+    let mut world = World::diamond();
+    world.hosts.iter_mut().for_each(|h| h.dialable = false);
+    world.reconfigure(3, |config| config.standby = false);
+    for relay in [1, 2] {
+        world.cut(relay, 3);
+        world.connect(relay, 3);
+    }
+    let stream = world.publish();
+    world.subscribe(3, &stream);
+    world.run(100);
+    world.stream(&stream, 0..12);
+    let used = world.parent(3, &stream).unwrap();
+    world.hosts[used].swallows = Some(lost_part);
+
+    world.stream(&stream, 12..14);
+    world.run(1500);
+    world.stream(&stream, 14..16);
+
+    world.assert_whole(3, &stream, 0..16);
+    assert_eq!(world.parent(3, &stream), Some(3 - used));
+}
+
+#[test]
 fn a_gap_of_the_parent_is_filled_by_the_standby() {
     let (mut world, stream, used, _) = with_standby();
     // The parent has lost the part for good, and says so.

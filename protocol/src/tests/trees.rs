@@ -171,6 +171,26 @@ fn a_relay_with_an_only_child_introduces_it_to_its_parent_and_leaves() {
 }
 
 #[test]
+fn a_child_that_waits_is_not_introduced() {
+    let mut world = World::line(1);
+    let stream = world.publish();
+    world.subscribe(2, &stream);
+    world.run(100);
+    world.stream(&stream, 0..1);
+
+    // The relay loses the owner, finds it again, and has an only child all the while.
+    world.cut(0, 1);
+    world.run(1500);
+    world.connect(0, 1);
+    for segment in 1..60 {
+        world.stream(&stream, segment..segment + 1);
+        let child = world.children(1, &stream).contains(&2);
+        let parent = world.parent(2, &stream) == Some(1);
+        assert!(!child || parent, "no child without its knowing");
+    }
+}
+
+#[test]
 fn a_relay_stays_when_its_only_child_cannot_reach_its_parent() {
     let mut world = World::line(1);
     world.hosts[0].dialable = false;
