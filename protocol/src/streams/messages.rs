@@ -7,7 +7,7 @@ use headwater_proto::{
 
 use super::{
     Source, Stream, StreamKey, Streams,
-    parents::Redirected,
+    redirects::Redirected,
     ring::{Accepted, Ring},
     stream::Finished,
     upstream::{ParentState, Rivalry, Role},

@@ -7,7 +7,9 @@ mod holes;
 mod local;
 mod messages;
 mod parents;
+mod redirects;
 mod ring;
+mod rivals;
 mod stream;
 mod upstream;
 

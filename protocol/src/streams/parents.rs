@@ -11,9 +11,7 @@ use headwater_proto::{NoRouteReason, NodeAddresses, NodeId, Position, RequestId}
 use super::{
     StreamKey,
     stream::{Source, Stream},
-    upstream::{
-        Lookup, MAX_FOLLOWED, Parent, ParentState, Rivalry, Role, STANDBY, Upstream, close_up,
-    },
+    upstream::{Lookup, MAX_FOLLOWED, Parent, ParentState, Rivalry, Role, Upstream, close_up},
 };
 use crate::{
     cx::Cx,
@@ -25,22 +23,10 @@ use crate::{
 
 /// Neighbours asked at once.
 const MAX_OPEN: usize = 3;
-/// Shortest time between two introductions that a node follows.
-const MOVE_PAUSE: std::time::Duration = std::time::Duration::from_secs(5);
-/// A standby that is this many levels above the parent takes its place.
-const CLIMB: usize = 3;
-/// Shortest time between two such changes.
-const CLIMB_PAUSE: std::time::Duration = std::time::Duration::from_secs(20);
-/// For how long a parent that withheld something is asked last.
-const DISTRUST: std::time::Duration = std::time::Duration::from_secs(60);
-/// Neighbours of this kind that are remembered.
-const MAX_DISTRUSTED: usize = 16;
 /// Requests for older parts within [`REACH_PAUSE`].
 const REACHES: u8 = 4;
 /// Older parts are asked for on account of children a few times in this time.
 const REACH_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
-/// Neighbours that are asked to stand by before the next pause.
-const STANDBY_TRIES: usize = 4;
 
 impl Stream {
     /// The first part that is not here in full.
@@ -108,7 +94,7 @@ impl Stream {
     }
 
     /// Subscribes at a neighbour that is to feed the stream.
-    fn subscribe(&mut self, cx: &mut Cx, peer: NodeId, from: Option<Position>) {
+    pub(super) fn subscribe(&mut self, cx: &mut Cx, peer: NodeId, from: Option<Position>) {
         if !self.charge(cx, peer) {
             return self.give_up(cx, Failure::NoRoute(NoRouteReason::Overloaded));
         }
@@ -152,7 +138,7 @@ impl Stream {
         dial_lead(cx, up, self.key).then_some(Next::Dial)
     }
 
-    fn asker(&self) -> Asker {
+    pub(super) fn asker(&self) -> Asker {
         if self.local.wanted() {
             Asker::Own
         } else {
@@ -407,345 +393,6 @@ impl Stream {
         up.dialling.clear();
     }
 
-    // ---- redirects -----------------------------------------------------------------
-
-    /// A neighbour names others that have the stream.
-    pub(crate) fn on_redirect(
-        &mut self,
-        cx: &mut Cx,
-        from: NodeId,
-        request: RequestId,
-        nodes: Vec<NodeAddresses>,
-    ) -> Redirected {
-        let only = self
-            .only_child()
-            .filter(|child| !child.insists && child.from().is_none())
-            .map(|child| (child.peer, child.request));
-        let Source::Remote(up) = &mut self.source else {
-            return Redirected::Followed;
-        };
-        let Some(index) = up.find(from, request) else {
-            return Redirected::Followed;
-        };
-        let overloaded = Failure::NoRoute(NoRouteReason::Overloaded);
-        let parent = &up.parents[index];
-        if parent.is_live() {
-            // Not a refusal: the parent would rather have the node elsewhere.
-            if parent.role == Role::Feed {
-                self.move_to(cx, nodes);
-            }
-            return Redirected::Followed;
-        }
-        if parent.role != Role::Feed {
-            self.lose_parent(cx, index, overloaded, false);
-            return Redirected::Followed;
-        }
-        cx.stats.redirects_in += 1;
-        if up.follow_left == 0 || nodes.is_empty() {
-            self.lose_parent(cx, index, overloaded, false);
-            return Redirected::Followed;
-        }
-        up.follow_left -= 1;
-        if let (Some((child, asked)), 1) = (only, up.open()) {
-            // Nobody here needs the stream: the one that does goes there itself.
-            let parent = up.parents.remove(index);
-            close_up(cx, parent.peer, parent.request, false);
-            self.drop_child(cx, (child, asked));
-            cx.redirect(child, asked, nodes);
-            return Redirected::PassedOn(child);
-        }
-        up.learn(nodes.into_iter());
-        let parent = up.parents.remove(index);
-        close_up(cx, parent.peer, parent.request, false);
-        up.tried.insert(from);
-        up.failure = Some(overloaded);
-        if up.open() == 0 {
-            self.seek(cx);
-        } else {
-            self.ask_another(cx);
-        }
-        Redirected::Followed
-    }
-
-    /// The parent serves nobody but this node and asks it to go to its own parent.
-    fn move_to(&mut self, cx: &mut Cx, nodes: Vec<NodeAddresses>) {
-        let from = self.resume_from();
-        let Source::Remote(up) = &mut self.source else {
-            return;
-        };
-        let recent = up.moved.is_some_and(|at| at + MOVE_PAUSE > cx.now);
-        let Some(node) = nodes.into_iter().next() else {
-            return;
-        };
-        let peer = node.node;
-        if recent || up.rival().is_some() || peer == cx.me || fed(&self.children, &peer) {
-            return;
-        }
-        up.moved = Some(cx.now);
-        if peer == self.id.node && !self.local.jobs.is_empty() && cx.links.contains(&peer) {
-            // Its own link is measured before it is taken.
-            return self.prefer_owner(cx);
-        }
-        if let Some(index) = up.standby().filter(|i| up.parents[*i].peer == peer) {
-            return self.activate(cx, index, Rivalry::Moved);
-        }
-        if up.has_parent(&peer) {
-            return;
-        }
-        if cx.links.contains(&peer) {
-            let role = Role::Rival(Rivalry::Moved);
-            up.subscribe(cx, self.key, &self.id, peer, from, role);
-        } else if cx.wish(self.key, node) {
-            up.dial_as = Rivalry::Moved;
-            up.dialling.insert(peer);
-        }
-    }
-
-    /// Makes the standby send data, besides the parent that feeds the stream.
-    fn activate(&mut self, cx: &mut Cx, index: usize, rivalry: Rivalry) {
-        let from = self.resume_from();
-        let Source::Remote(up) = &mut self.source else {
-            return;
-        };
-        up.parents[index].recast(Role::Rival(rivalry), cx.now);
-        up.renew(cx, self.key, &self.id, index, from);
-    }
-
-    /// A node that was dialled, for this stream or not, is linked now.
-    pub(crate) fn on_dialled(&mut self, cx: &mut Cx, peer: NodeId, linked: bool) {
-        let from = self.resume_from();
-        let Source::Remote(up) = &mut self.source else {
-            return;
-        };
-        if !up.dialling.remove(&peer) {
-            return;
-        }
-        let wanted = linked && !up.has_parent(&peer) && !fed(&self.children, &peer);
-        if up.is_live() {
-            if wanted && up.rival().is_none() {
-                let role = Role::Rival(up.dial_as);
-                up.subscribe(cx, self.key, &self.id, peer, from, role);
-            }
-        } else if wanted {
-            self.subscribe(cx, peer, from);
-        } else {
-            up.tried.insert(peer);
-            self.ask_another(cx);
-        }
-    }
-
-    // ---- rivals and the standby ----------------------------------------------------
-
-    /// Subscribes straight at the owner besides the present parent, for a job.
-    pub(crate) fn prefer_owner(&mut self, cx: &mut Cx) {
-        let from = self.resume_from();
-        let has_all = self.has_all();
-        let owner = self.id.node;
-        let Source::Remote(up) = &mut self.source else {
-            return;
-        };
-        let wait = up.direct_at.is_some_and(|at| at > cx.now);
-        if self.local.jobs.is_empty() || wait || has_all || !cx.links.contains(&owner) {
-            return;
-        }
-        up.direct_at = None;
-        match up.parents.iter().position(|p| p.peer == owner) {
-            Some(index) if up.parents[index].is_standby() => {
-                self.activate(cx, index, Rivalry::Direct);
-            }
-            Some(_) => {}
-            None if up.rival().is_none() => {
-                let role = Role::Rival(Rivalry::Direct);
-                up.subscribe(cx, self.key, &self.id, owner, from, role);
-            }
-            None => up.direct_at = Some(cx.now + cx.config.rival_window),
-        }
-    }
-
-    /// Decides between the owner's own link and the relays once it is clear.
-    pub(crate) fn judge_direct(&mut self, cx: &mut Cx) {
-        let Source::Remote(up) = &mut self.source else {
-            return;
-        };
-        let Some(index) = up.rival() else { return };
-        let rival = &up.parents[index];
-        if rival.role != Role::Rival(Rivalry::Direct) || !rival.is_live() {
-            return;
-        }
-        let (direct, request) = (rival.firsts, rival.request);
-        let Some(relayed) = up.live().map(|p| p.firsts) else {
-            return self.promote(cx, index);
-        };
-        let total = direct.saturating_add(relayed);
-        let over = rival.since + cx.config.rival_window <= cx.now;
-        if total < cx.config.rival_chunks && !over {
-            return;
-        }
-        // Two of five are enough for the direct link: it spares the relays.
-        if u64::from(direct) * 5 >= u64::from(total) * 2 {
-            return self.promote(cx, index);
-        }
-        let peer = self.id.node;
-        up.parents.remove(index);
-        close_up(cx, peer, request, true);
-        up.direct_at = Some(cx.now + cx.config.direct_again);
-    }
-
-    /// Tries another parent when no data comes though others may have some.
-    pub(crate) fn check_stall(&mut self, cx: &mut Cx) {
-        let from = self.resume_from();
-        let has_all = self.has_all();
-        let Source::Remote(up) = &mut self.source else {
-            return;
-        };
-        if !up.is_live() || has_all || up.rival().is_some() {
-            return;
-        }
-        let due = *up
-            .stall_at
-            .get_or_insert(up.data_at + cx.config.stall.first);
-        if due > cx.now {
-            return;
-        }
-        if up.data_at + cx.config.stall.first > cx.now {
-            up.stall.reset();
-            up.stall_at = Some(up.data_at + cx.config.stall.first);
-            return;
-        }
-        up.stall_at = Some(up.stall.schedule(cx));
-        if let Some(index) = up.standby() {
-            let standby = &up.parents[index];
-            let news = match (standby.edge, from) {
-                (Some(edge), Some(from)) => edge >= from,
-                (edge, _) => edge.is_some(),
-            };
-            if standby.is_live() && !news {
-                // The stream is quiet for others too.
-                return;
-            }
-        }
-        self.doubt(cx);
-    }
-
-    /// Tries another parent besides the one that feeds the stream: the standby, a closer
-    /// neighbour, or a node that is said to have it.
-    pub(crate) fn doubt(&mut self, cx: &mut Cx) {
-        let from = self.resume_from();
-        let asker = self.asker();
-        let Source::Remote(up) = &mut self.source else {
-            return;
-        };
-        if !up.is_live() || up.rival().is_some() {
-            return;
-        }
-        if let Some(index) = up.standby().filter(|index| up.parents[*index].is_live()) {
-            return self.activate(cx, index, Rivalry::Stalled);
-        }
-        let children = &self.children;
-        let mut next = cx.candidates(&self.id.node, asker, |peer| {
-            up.has_parent(peer) || fed(children, peer) || up.no_standby.contains(peer)
-        });
-        next.sort_by_key(|peer| up.distrusts(peer, cx.now));
-        if let Some(peer) = next.first().copied() {
-            let role = Role::Rival(Rivalry::Stalled);
-            up.no_standby.insert(peer);
-            up.subscribe(cx, self.key, &self.id, peer, from, role);
-        } else {
-            up.no_standby.clear();
-            up.dial_as = Rivalry::Stalled;
-            dial_lead(cx, up, self.key);
-        }
-    }
-
-    /// The standby has said how far it is and how far from the owner: it takes over when
-    /// it stays ahead, or is much nearer.
-    pub(crate) fn check_standby(&mut self, cx: &mut Cx, index: usize) {
-        let ready = self.ring.ready();
-        let mine = self.ring.edge();
-        let Source::Remote(up) = &mut self.source else {
-            return;
-        };
-        let main = up.main().map(|p| p.peer);
-        let main = main.and_then(|peer| Some(cx.links.get(&peer)?.key.prefix()));
-        let standby = &mut up.parents[index];
-        let through_main = main.is_some_and(|main| standby.path.contains(&main));
-        let failure = Failure::NoRoute(NoRouteReason::NoCloserPeer);
-        if through_main || !standby.is_live() {
-            return self.lose_parent(cx, index, failure, true);
-        }
-        // A segment ahead, or three parts: more than the paths may differ.
-        let ahead = match (standby.edge, mine.or(ready)) {
-            (Some(edge), Some(mine)) => {
-                edge.segment > mine.segment.saturating_add(1)
-                    || (edge.segment == mine.segment && edge.part > mine.part.saturating_add(2))
-                    || (edge.segment > mine.segment && edge.part > 2)
-            }
-            _ => false,
-        };
-        standby.ahead = if ahead { standby.ahead + 1 } else { 0 };
-        let higher = standby.path.len() + CLIMB;
-        let recent = up.moved.is_some_and(|at| at + CLIMB_PAUSE > cx.now);
-        if up.rival().is_none() && up.live().is_some_and(|p| p.path.len() >= higher) && !recent {
-            up.moved = Some(cx.now);
-            return self.activate(cx, index, Rivalry::Moved);
-        }
-        let Source::Remote(up) = &mut self.source else {
-            return;
-        };
-        let standby = &up.parents[index];
-        if standby.ahead >= 3 && up.is_live() && up.rival().is_none() {
-            self.activate(cx, index, Rivalry::Stalled);
-        }
-    }
-
-    pub(crate) fn plan_standby(&mut self, cx: &mut Cx) {
-        let Source::Remote(up) = &mut self.source else {
-            return;
-        };
-        up.standby_at = (cx.config.standby && up.is_live() && up.standby().is_none())
-            .then(|| up.standby_retry.schedule(cx));
-    }
-
-    /// Asks a neighbour to stand by.
-    pub(crate) fn find_standby(&mut self, cx: &mut Cx) {
-        let has_all = self.has_all();
-        let asker = self.asker();
-        let Source::Remote(up) = &mut self.source else {
-            return;
-        };
-        up.standby_at = None;
-        if !up.is_live() || up.standby().is_some() || has_all {
-            return;
-        }
-        let children = &self.children;
-        let skip = |up: &Upstream, peer: &NodeId| {
-            up.has_parent(peer)
-                || up.no_standby.contains(peer)
-                || fed(children, peer)
-                || up.distrusts(peer, cx.now)
-        };
-        let lead = up
-            .leads
-            .iter()
-            .map(|lead| lead.node)
-            .find(|peer| cx.links.contains(peer) && !skip(up, peer));
-        let tries = up.no_standby.len();
-        let next = lead.or_else(|| {
-            let candidates = cx.candidates(&self.id.node, asker, |peer| skip(up, peer));
-            candidates.first().copied()
-        });
-        match next {
-            Some(peer) if tries < STANDBY_TRIES => {
-                let role = Role::Standby;
-                up.subscribe(cx, self.key, &self.id, peer, Some(STANDBY), role);
-            }
-            _ => {
-                up.no_standby.clear();
-                up.standby_at = Some(up.standby_retry.schedule(cx));
-            }
-        }
-    }
-
     // ---- time ----------------------------------------------------------------------
 
     /// Gives up parents that are late.
@@ -799,18 +446,6 @@ impl Stream {
 }
 
 impl Upstream {
-    /// Remembers a parent that did not bring what another one had.
-    fn distrust(&mut self, peer: NodeId, now: Time) {
-        self.distrusted.insert(peer, now + DISTRUST);
-        if self.distrusted.len() > MAX_DISTRUSTED {
-            self.distrusted.pop_first();
-        }
-    }
-
-    fn distrusts(&self, peer: &NodeId, now: Time) -> bool {
-        self.distrusted.get(peer).is_some_and(|until| *until > now)
-    }
-
     /// Forgets what one search has tried.
     fn end_search(&mut self) {
         self.tried.clear();
@@ -825,7 +460,7 @@ impl Upstream {
 }
 
 /// Dials the best of the nodes that are said to have the stream and have no link.
-fn dial_lead(cx: &mut Cx, up: &mut Upstream, key: StreamKey) -> bool {
+pub(super) fn dial_lead(cx: &mut Cx, up: &mut Upstream, key: StreamKey) -> bool {
     while let Some(index) = up
         .leads
         .iter()
@@ -851,19 +486,10 @@ enum Next {
     Dial,
 }
 
-/// What became of a Redirect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Redirected {
-    /// It concerns this node.
-    Followed,
-    /// The only child goes there itself.
-    PassedOn(NodeId),
-}
-
 type Children = std::collections::BTreeMap<(NodeId, RequestId), super::child::Child>;
 
 /// Whether a neighbour is sent the stream from here.
-fn fed(children: &Children, peer: &NodeId) -> bool {
+pub(super) fn fed(children: &Children, peer: &NodeId) -> bool {
     let all = (*peer, RequestId(u64::MIN))..=(*peer, RequestId(u64::MAX));
     children.range(all).any(|(_, child)| !child.is_standby())
 }

@@ -4,9 +4,9 @@
 use bytes::Bytes;
 use headwater_proto::{
     AddressText, Cancel, Checked, Chunk, Finish, Gap, GetMasterPlaylist, JobId, JobProbe,
-    JobProbeReply, MasterPlaylistData, Message, Nack, NoRoute, NoRouteReason, NodeId,
-    NodeStatusReq, NotFound, Part, Ping, Position, Redirect, RequestId, Roles, Slot, StreamId, Sub,
-    SubAck, SubState, TranscodeClaim, TranscodeSub,
+    JobProbeReply, MasterPlaylistData, Message, Nack, NoRoute, NoRouteReason, NodeAddresses,
+    NodeId, NodeStatusReq, NotFound, Part, Ping, Position, Redirect, RequestId, Roles, Slot,
+    StreamId, Sub, SubAck, SubState, TranscodeClaim, TranscodeSub,
 };
 use proptest::prelude::*;
 
@@ -66,8 +66,12 @@ impl Script {
         let stream = self.stream(host as u8);
         let (header, chunks) = self.part(host as u8, b);
         let index = usize::from(c / 8) % chunks.len();
-        let message = match a % 12 {
+        let message = match a % 13 {
             0 => Message::NotFound(NotFound { request }),
+            12 => Message::Redirect(Redirect {
+                request,
+                nodes: self.nodes(b),
+            }),
             1 | 2 => Message::SubAck(SubAck {
                 request,
                 state: if c.is_multiple_of(3) {
@@ -76,7 +80,7 @@ impl Script {
                     SubState::Live(None)
                 },
                 load: b,
-                path: Vec::new(),
+                path: vec![u64::from(b % 3); usize::from(b % 40)],
             }),
             3 => Message::Gap(Gap {
                 request,
@@ -99,6 +103,25 @@ impl Script {
             from,
             message: Checked::assume(message),
         }
+    }
+
+    fn addresses(&self, choice: u8) -> Vec<AddressText> {
+        let address = AddressText::new("/ip4/192.0.2.1/tcp/4935").unwrap();
+        vec![address; usize::from(choice % 7)]
+    }
+
+    /// Nodes that a Redirect names: the node itself and strangers among them.
+    fn nodes(&self, choice: u8) -> Vec<NodeAddresses> {
+        (0..choice % 5)
+            .map(|number| NodeAddresses {
+                node: match (choice / 8 + number) % 9 {
+                    0 => self.world.id(0),
+                    stranger @ 5.. => key(200 + stranger).node_id(),
+                    neighbour => self.peer(neighbour),
+                },
+                addresses: self.addresses(choice % 3),
+            })
+            .collect()
     }
 
     fn peer(&self, choice: u8) -> NodeId {
@@ -148,6 +171,10 @@ impl Script {
                 },
             },
             1 if b.is_multiple_of(4) => Input::Disconnected { peer },
+            1 if b.is_multiple_of(5) => Input::Addresses {
+                peer,
+                addresses: self.addresses(c),
+            },
             1 => Input::Writable {
                 peer,
                 credit: usize::from(b) * 500,
@@ -193,13 +220,14 @@ impl Script {
 
     fn answer(&self, c: u8) -> Answer {
         let address = AddressText::new("/ip4/192.0.2.1/tcp/4935").unwrap();
-        match c % 5 {
+        match c % 6 {
             0 => Answer::Claim(Some((self.claim(c, c), [0; 65]))),
             1 => Answer::ClaimGranted {
                 addresses: vec![address],
             },
             2 => Answer::ClaimRefused,
             3 => Answer::Result { accepted: true },
+            4 => Answer::Lookup,
             _ => Answer::Probe { available: true },
         }
     }
@@ -221,7 +249,7 @@ impl Script {
         let from = (c.is_multiple_of(3)).then(|| Self::position(c));
         let job = JobId(u64::from(c % 3));
         let manifest = self.world.manifest(usize::from(b % 3));
-        let command = match a % 13 {
+        let command = match a % 14 {
             0 => Command::Publish { stream },
             1..=3 => {
                 let (header, chunks) = self.part(b, c);
@@ -241,6 +269,10 @@ impl Script {
             9 => Command::UnfollowMaster { manifest },
             10 => Command::RequestStatus { node: self.peer(b) },
             11 => Command::StartJob { job, stream, from },
+            12 => Command::RevokeClaim {
+                transcoder: self.peer(c),
+                job: JobId(u64::from(c % 2)),
+            },
             _ => Command::StopJob { job },
         };
         self.commands += 1;
@@ -282,7 +314,7 @@ impl Script {
             }),
             6 => Message::Redirect(Redirect {
                 request,
-                nodes: Vec::new(),
+                nodes: self.nodes(c),
             }),
             7 => Message::Cancel(Cancel { request }),
             8 => Message::Finish(Finish {
@@ -372,6 +404,9 @@ fn config(relayer: bool) -> Config {
         max_jobs: 2,
         max_claims: 2,
         max_asks: 6,
+        max_feeds: 1,
+        max_dials: 2,
+        max_lookups: 2,
         ring_segments: 3,
         ring_bytes: 200_000,
         total_ring_bytes: 300_000,
@@ -442,7 +477,7 @@ fn check_bounds(node: &Node, config: &Config) {
     }
     let mut total = 0;
     for stream in node.streams() {
-        assert!(stream.children.len() <= config.max_children);
+        assert!(stream.children.len() <= config.max_children + config.max_feeds);
         // The newest part and the inits stay whatever their size.
         assert!(stream.ring_bytes <= config.ring_bytes.max(50_000));
         total += stream.ring_bytes;
@@ -452,7 +487,7 @@ fn check_bounds(node: &Node, config: &Config) {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 48,
+        cases: super::cases(48),
         failure_persistence: None,
         ..ProptestConfig::default()
     })]

@@ -22,3 +22,9 @@ mod transcode;
 mod trees;
 mod wire;
 mod world;
+
+/// How many random cases a test tries; `PROPTEST_CASES` makes it more.
+fn cases(usual: u32) -> u32 {
+    let wanted = std::env::var("PROPTEST_CASES").ok();
+    wanted.and_then(|n| n.parse().ok()).unwrap_or(usual)
+}

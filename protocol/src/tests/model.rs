@@ -310,7 +310,7 @@ fn play(steps: &[Step]) {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: std::env::var("CASES").map_or(16, |c| c.parse().unwrap()),
+        cases: super::cases(16),
         failure_persistence: None,
         max_shrink_iters: 400,
         ..ProptestConfig::default()
