@@ -149,6 +149,17 @@ impl Stream {
         }
     }
 
+    /// A job has ended that the search may have waited for: others go on without it.
+    pub(crate) fn seek_without_claim(&mut self, cx: &mut Cx) {
+        let Source::Remote(up) = &self.source else {
+            return;
+        };
+        let used = self.local.wanted() || !self.children.is_empty();
+        if used && up.retry_at.is_none() {
+            self.seek(cx);
+        }
+    }
+
     /// The driver has made a claim, or has not because the job is gone.
     pub(crate) fn on_claim(&mut self, cx: &mut Cx, job: JobId, claim: Option<SignedClaim>) {
         let from = self.resume_from();

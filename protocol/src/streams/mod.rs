@@ -188,10 +188,12 @@ impl Streams {
     ) -> Result<(), CommandError> {
         let key = self.keys.get(id).copied();
         let had = key.and_then(|key| {
-            self.with(cx, key, |stream, _| match job {
+            self.with(cx, key, |stream, cx| match job {
                 Some(job) => {
                     stream.claims.end(job);
-                    stream.local.jobs.remove(&job)
+                    let had = stream.local.jobs.remove(&job);
+                    stream.seek_without_claim(cx);
+                    had
                 }
                 None => std::mem::take(&mut stream.local.viewer),
             })

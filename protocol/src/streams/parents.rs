@@ -398,7 +398,7 @@ impl Stream {
     /// Gives up parents that are late.
     pub(crate) fn check_parents(&mut self, cx: &mut Cx) {
         loop {
-            let Source::Remote(up) = &self.source else {
+            let Source::Remote(up) = &mut self.source else {
                 return;
             };
             let late = |p: &Parent| p.deadline(&cx.config) <= cx.now;
@@ -411,6 +411,11 @@ impl Stream {
                 }
                 ParentState::Live => Failure::ParentLost,
             };
+            if up.parents[index].is_live() {
+                // Its link is up, and yet nothing comes: so it may be the next time.
+                let peer = up.parents[index].peer;
+                up.distrust(peer, cx.now);
+            }
             self.lose_parent(cx, index, failure, true);
         }
     }

@@ -116,8 +116,9 @@ impl Stream {
                 (edge, _) => edge.is_some(),
             };
             if standby.is_live() && !news {
-                // The stream is quiet for others too.
-                return;
+                // The stream is quiet for others too, if that is true: another is asked.
+                let failure = Failure::NoRoute(NoRouteReason::NoCloserPeer);
+                return self.lose_parent(cx, index, failure, true);
             }
         }
         self.doubt(cx);
@@ -165,8 +166,10 @@ impl Stream {
         let main = main.and_then(|peer| Some(cx.links.get(&peer)?.key.prefix()));
         let standby = &mut up.parents[index];
         let through_main = main.is_some_and(|main| standby.path.contains(&main));
+        // It says it is live and has nothing, of a stream that has come to here.
+        let useless = through_main || (standby.edge.is_none() && mine.is_some());
         let failure = Failure::NoRoute(NoRouteReason::NoCloserPeer);
-        if through_main || !standby.is_live() {
+        if useless || !standby.is_live() {
             return self.lose_parent(cx, index, failure, true);
         }
         // A segment ahead, or three parts: more than the paths may differ.

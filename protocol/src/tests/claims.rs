@@ -73,6 +73,19 @@ fn when_one_of_two_jobs_on_a_source_stops_the_other_is_still_fed() {
 }
 
 #[test]
+fn a_viewer_goes_on_when_a_job_stops_before_its_claim_is_made() {
+    let mut world = network();
+    let stream = world.publish();
+    world.start_job(2, 1, &stream);
+    world.subscribe(2, &stream);
+    world.must(2, Command::StopJob { job: JobId(1) });
+    world.run(300);
+    world.stream(&stream, 0..2);
+
+    world.assert_whole(2, &stream, 0..2);
+}
+
+#[test]
 fn a_claim_that_is_lost_behind_a_feeding_relay_is_made_again() {
     let mut world = network();
     let stream = world.publish();

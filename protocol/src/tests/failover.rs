@@ -80,6 +80,36 @@ fn a_silent_relay_is_left_within_a_second() {
 }
 
 #[test]
+fn a_node_does_not_go_back_and_forth_between_two_silent_parents() {
+    // Three relays; the two nearest say they are live and then nothing.
+    let mut world = World::new(3, 1);
+    for relay in 1..=3 {
+        world.connect(0, relay);
+        world.connect(relay, 4);
+    }
+    let stream = world.publish();
+    let mut mutes = [1, 2];
+    for relay in mutes {
+        world.subscribe(relay, &stream);
+    }
+    world.run(200);
+    world.stream(&stream, 0..1);
+    for relay in &mut mutes {
+        // It takes a subscription on, and that is all it does.
+        world.hosts[*relay].swallows = Some(|m| {
+            matches!(m, Message::Part(_) | Message::Chunk(_))
+                || matches!(m, Message::SubAck(ack) if matches!(ack.state, SubState::Live(Some(p)) if p.segment > 0))
+        });
+    }
+    world.subscribe(4, &stream);
+    world.run(50);
+    world.stream(&stream, 1..20);
+
+    assert_eq!(world.parent(4, &stream), Some(3));
+    assert_eq!(world.delivered(4, &stream).last(), Some(&at(19, 3)));
+}
+
+#[test]
 fn children_of_a_relay_wait_while_it_finds_another_parent() {
     // 0 - 1 - 3 - 4 and 0 - 2 - 3: relay 3 loses relay 1 and takes relay 2.
     let mut world = World::new(3, 1);
