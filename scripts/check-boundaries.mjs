@@ -12,6 +12,7 @@ const OURS = {
   'headwater-chain': [],
   headwater: ['headwater-proto', 'headwater-protocol', 'headwater-media', 'headwater-chain'],
   'headwater-e2e': ['headwater-media'],
+  'headwater-sim': ['headwater-proto', 'headwater-protocol'],
 };
 
 // Everything that `protocol` is built from must be free of I/O.

@@ -1,0 +1,7 @@
+//! The command `headwater-sim`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    headwater_sim::cli::main()
+}

@@ -1,0 +1,96 @@
+//! Jobs: claims as transcoders' drivers sign them, and as broadcasters' drivers check them.
+//!
+//! The ledger is this world: every transcoder holds the job with its own number. A claim's
+//! signature is a hash that only [`World::claim`] makes, so one that was changed on its
+//! way does not hold.
+
+use headwater_proto::{JobId, NodeId, TranscodeClaim};
+use headwater_protocol::Answer;
+
+use super::World;
+use crate::{checks::Rule, host::HostIx};
+
+/// How long a claim holds, in milliseconds.
+const VALID_MS: u64 = 60_000;
+
+impl World {
+    /// A fresh claim for a job that a transcoder holds.
+    pub(super) fn claim(&mut self, host: HostIx, job: JobId) -> Option<(TranscodeClaim, [u8; 65])> {
+        let (broadcast, claims) = self.hosts[host.at()].job.as_mut()?;
+        *claims += 1;
+        let (broadcast, sequence) = (*broadcast, *claims);
+        let claim = TranscodeClaim {
+            stream: self.broadcasts[broadcast as usize].stream.clone(),
+            job,
+            transcoder: self.hosts[host.at()].id,
+            addresses: vec![self.address.clone()],
+            sealed: None,
+            sequence,
+            expires_ms: self.now.as_micros() / 1000 + VALID_MS,
+        };
+        let signature = signature(&claim);
+        Some((claim, signature))
+    }
+
+    /// Whether a claim holds, as the ledger says.
+    pub(super) fn check_claim(
+        &mut self,
+        host: HostIx,
+        claim: &TranscodeClaim,
+        signed: &[u8; 65],
+    ) -> Answer {
+        let holder = u32::try_from(claim.job.0).ok().map(HostIx);
+        let holder = holder.and_then(|holder| self.hosts.get(holder.at()));
+        let assigned = holder.is_some_and(|holder| {
+            let stream = holder.job.map(|(b, _)| &self.broadcasts[b as usize].stream);
+            holder.id == claim.transcoder && stream == Some(&claim.stream)
+        });
+        let fresh = claim.expires_ms > self.now.as_micros() / 1000;
+        if !assigned || !fresh || signature(claim) != *signed {
+            return Answer::ClaimRefused;
+        }
+        self.hosts[host.at()].granted.push(claim.transcoder);
+        let addresses = claim.addresses.clone();
+        Answer::ClaimGranted { addresses }
+    }
+
+    /// A core may dial whom a Redirect has named, and whose claim was granted.
+    pub(super) fn check_dial(&mut self, host: HostIx, peer: &NodeId) {
+        let h = &self.hosts[host.at()];
+        if !h.was_named(peer) && !h.granted.contains(peer) && h.is_honest() {
+            let name = self.name(peer);
+            let seen = || format!("dials {name}, whom nobody has named");
+            self.checks.breach(self.now, host, Rule::Dial, seen);
+        }
+    }
+
+    /// A transcoder is fed.
+    pub(super) fn feed_started(&mut self, transcoder: &NodeId, direct: bool) {
+        let session = self.find(transcoder).and_then(|host| {
+            let number = self.hosts[host.at()].sessions.first()?;
+            self.sessions.get_mut(*number as usize)
+        });
+        if let Some(session) = session.filter(|session| direct && !session.fed_directly) {
+            session.fed_directly = true;
+            let since = session.from.as_micros();
+            let took = self.now.as_micros().saturating_sub(since) / 1000;
+            self.measure.direct.add(took);
+        }
+    }
+}
+
+/// What only the holder's driver makes.
+fn signature(claim: &TranscodeClaim) -> [u8; 65] {
+    let mut hasher = blake3::Hasher::new_derive_key("headwater simulator 2026 claim");
+    hasher.update(claim.transcoder.public_key());
+    hasher.update(claim.stream.node.public_key());
+    for number in [claim.job.0, claim.sequence, claim.expires_ms] {
+        hasher.update(&number.to_le_bytes());
+    }
+    for address in &claim.addresses {
+        hasher.update(address.as_str().as_bytes());
+    }
+    let mut signature = [0; 65];
+    hasher.finalize_xof().fill(&mut signature);
+    signature
+}

@@ -1,0 +1,297 @@
+//! Each rule is broken once, to see that the check notices.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a saboteur changes one kind of output and leaves the rest"
+)]
+
+use crate::common::small;
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use headwater_proto::{Message, NodeId, Position};
+use headwater_protocol::{Delivery, Output};
+use headwater_sim::{
+    checks::Rule,
+    host::HostIx,
+    scenario::{Scenario, Workload},
+    schedule::Deed,
+    shrink::{Failure, shrink},
+    world::{Saboteur, World},
+};
+
+/// The rules that are breached in a world in which outputs are changed.
+fn breach(
+    scenario: Scenario,
+    change: impl FnMut(HostIx, Output) -> Vec<Output> + 'static,
+) -> BTreeSet<Rule> {
+    let mut world = World::new(scenario);
+    world.saboteur = Some(Saboteur(Box::new(change)));
+    let end = world.end();
+    world.run(end, true);
+    world.checks.by_rule.keys().copied().collect()
+}
+
+/// What becomes of the parts that one host is handed.
+fn tampered_part(change: fn(Position, Delivery) -> Vec<Delivery>) -> BTreeSet<Rule> {
+    breach(small(), move |host, output| match output {
+        Output::Deliver {
+            stream,
+            delivery:
+                Delivery::Part {
+                    position,
+                    media,
+                    chunks,
+                },
+        } if host == HostIx(9) && position.part == 4 => {
+            let part = Delivery::Part {
+                position,
+                media,
+                chunks,
+            };
+            let stream = move |delivery| Output::Deliver {
+                stream: stream.clone(),
+                delivery,
+            };
+            change(position, part).into_iter().map(stream).collect()
+        }
+        other => vec![other],
+    })
+}
+
+#[test]
+fn part_that_is_delivered_twice_is_noticed() {
+    let rules = tampered_part(|_, part| vec![part.clone(), part]);
+
+    assert!(rules.contains(&Rule::Order), "{rules:?}");
+}
+
+#[test]
+fn part_that_is_left_out_is_noticed() {
+    let rules = tampered_part(|_, _| Vec::new());
+
+    assert!(rules.contains(&Rule::Order), "{rules:?}");
+}
+
+#[test]
+fn gap_over_what_was_delivered_is_noticed() {
+    let rules = tampered_part(|position, part| {
+        let to = Position {
+            part: position.part + 1,
+            ..position
+        };
+        let from = position;
+        vec![part, Delivery::Gap { from, to }]
+    });
+
+    assert!(rules.contains(&Rule::Order), "{rules:?}");
+}
+
+#[test]
+fn forged_payload_is_noticed() {
+    let rules = tampered_part(|_, part| {
+        let Delivery::Part {
+            position,
+            media,
+            chunks,
+        } = part
+        else {
+            return vec![part];
+        };
+        let chunks = chunks
+            .iter()
+            .map(|c| Bytes::from(vec![7; c.len()]))
+            .collect();
+        vec![Delivery::Part {
+            position,
+            media,
+            chunks,
+        }]
+    });
+
+    assert!(rules.contains(&Rule::Forgery), "{rules:?}");
+}
+
+#[test]
+fn message_to_one_who_cancelled_is_noticed() {
+    let zapping = Scenario {
+        workload: Workload::Zap,
+        broadcasters: 3,
+        ..small()
+    };
+    // Every host goes on to acknowledge what it has acknowledged once.
+    let mut acks = std::collections::BTreeMap::new();
+    let rules = breach(zapping, move |host, output| {
+        let Output::Send {
+            to,
+            message,
+            priority,
+        } = output
+        else {
+            return vec![output];
+        };
+        let again = acks.get(&(host, to)).cloned();
+        if let Message::SubAck(_) = message {
+            acks.insert((host, to), message.clone());
+        }
+        let send = |message| Output::Send {
+            to,
+            message,
+            priority,
+        };
+        again.into_iter().chain([message]).map(send).collect()
+    });
+
+    assert!(rules.contains(&Rule::Cancelled), "{rules:?}");
+}
+
+#[test]
+fn second_refusal_is_noticed() {
+    let full = Scenario {
+        topology: headwater_sim::scenario::Topology::Star,
+        ..small()
+    };
+    let rules = breach(full, |_, output| match &output {
+        Output::Send {
+            message: Message::Redirect(_),
+            ..
+        } => vec![output.clone(), output],
+        _ => vec![output],
+    });
+
+    assert!(rules.contains(&Rule::OneAnswer), "{rules:?}");
+}
+
+#[test]
+fn request_without_an_answer_is_noticed() {
+    let asking = Scenario {
+        workload: Workload::Status,
+        ..small()
+    };
+    let rules = breach(asking, |host, output| match &output {
+        Output::Send {
+            message: Message::NodeStatusData(_),
+            ..
+        } if host == HostIx(9) => Vec::new(),
+        _ => vec![output],
+    });
+
+    assert!(rules.contains(&Rule::Answered), "{rules:?}");
+}
+
+#[test]
+fn request_that_goes_away_from_its_target_is_noticed() {
+    let line = Scenario {
+        topology: headwater_sim::scenario::Topology::Line,
+        ..small()
+    };
+    // Host 20 sends its Sub to the neighbour on the far side.
+    let away = World::new(line.clone()).hosts[21].id;
+    let rules = breach(line, move |host, output| match output {
+        Output::Send {
+            message: Message::Sub(sub),
+            priority,
+            ..
+        } if host == HostIx(20) => vec![Output::Send {
+            to: away,
+            message: Message::Sub(sub),
+            priority,
+        }],
+        other => vec![other],
+    });
+
+    assert!(rules.contains(&Rule::StrictDecrease), "{rules:?}");
+}
+
+#[test]
+fn message_to_a_stranger_is_noticed() {
+    let rules = breach(small(), |_, output| match output {
+        Output::Send {
+            message, priority, ..
+        } => {
+            let to = NodeId::from_public_key([1; 32]);
+            vec![Output::Send {
+                to,
+                message,
+                priority,
+            }]
+        }
+        other => vec![other],
+    });
+
+    assert!(rules.contains(&Rule::OpenLink), "{rules:?}");
+}
+
+#[test]
+fn more_than_the_credit_is_noticed() {
+    let rules = breach(small(), |host, output| match &output {
+        Output::Send {
+            message: Message::Chunk(_),
+            ..
+        } if host.0 == 0 => vec![output; 200],
+        _ => vec![output],
+    });
+
+    assert!(rules.contains(&Rule::Credit), "{rules:?}");
+}
+
+#[test]
+fn second_reply_is_noticed() {
+    let rules = breach(small(), |_, output| match &output {
+        Output::Reply { .. } => vec![output.clone(), output],
+        _ => vec![output],
+    });
+
+    assert!(rules.contains(&Rule::OneReply), "{rules:?}");
+}
+
+#[test]
+fn reply_that_never_comes_is_noticed() {
+    let rules = breach(small(), |host, output| match &output {
+        Output::Reply { .. } if host == HostIx(9) => Vec::new(),
+        _ => vec![output],
+    });
+
+    assert!(rules.contains(&Rule::OneReply), "{rules:?}");
+}
+
+#[test]
+fn a_failing_run_shrinks_to_the_deeds_that_matter() {
+    // Host 9 repeats a part: its own viewer is all that it takes.
+    let run = |scenario: &Scenario| {
+        let mut world = World::new(scenario.clone());
+        world.saboteur = Some(Saboteur(Box::new(|host, output| match &output {
+            Output::Deliver {
+                delivery: Delivery::Part { .. },
+                ..
+            } if host == HostIx(9) => {
+                vec![output.clone(), output]
+            }
+            _ => vec![output],
+        })));
+        let end = world.end();
+        world.run(end, false);
+        Failure::of(&world)
+    };
+    let scenario = Scenario {
+        nodes: 20,
+        duration: "8s".parse().unwrap(),
+        ..small()
+    };
+    let failure = run(&scenario).expect("it fails");
+
+    let shrunk = shrink(&scenario, &failure, run, |_| {});
+
+    let deeds = World::new(shrunk.clone()).schedule;
+    let only = shrunk.only.expect("it got smaller");
+    let left: Vec<_> = deeds
+        .iter()
+        .enumerate()
+        .filter(|(number, _)| only.contains(*number))
+        .map(|(_, (_, deed))| deed.clone())
+        .collect();
+    let viewer = Deed::Subscribe {
+        host: HostIx(9),
+        broadcast: 0,
+    };
+    assert_eq!(left, [viewer]);
+}

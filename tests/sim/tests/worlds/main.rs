@@ -1,0 +1,9 @@
+//! Whole worlds, small enough for every change.
+
+mod breaches;
+mod common;
+mod determinism;
+mod faults;
+mod hostile;
+mod jobs;
+mod shapes;
