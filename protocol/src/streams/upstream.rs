@@ -385,6 +385,9 @@ impl Upstream {
             link.up.insert(request, key);
         }
         self.send_sub(cx, stream, peer, request, from, role);
+        // Should the new one be refused at the door, the old one must not live on.
+        let message = Message::Cancel(headwater_proto::Cancel { request: old });
+        cx.send(peer, message, Priority::Control);
     }
 
     /// Sends what a subscription begins with.

@@ -76,7 +76,8 @@ fn the_transcoder_is_dialled_and_fed_directly() {
     assert_eq!(world.parent(2, &stream), Some(0));
     world.assert_whole(2, &stream, 0..4);
     assert!(feeds(&world).contains(&(true, true)));
-    assert_eq!(world.sent(2, 1, is_cancel), 1, "the relay is left");
+    assert!(world.sent(2, 1, is_cancel) > 0, "the relay is left");
+    assert_eq!(world.children(1, &stream), []);
 }
 
 #[test]
