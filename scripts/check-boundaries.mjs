@@ -11,7 +11,7 @@ const OURS = {
   'headwater-media': [],
   'headwater-chain': [],
   headwater: ['headwater-proto', 'headwater-protocol', 'headwater-media', 'headwater-chain'],
-  'headwater-e2e': ['headwater-media'],
+  'headwater-e2e': ['headwater-media', 'headwater-protocol'],
   'headwater-sim': ['headwater-proto', 'headwater-protocol'],
 };
 

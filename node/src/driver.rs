@@ -3,12 +3,12 @@
 
 mod sink;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use headwater_proto::{ManifestId, MasterPlaylist, Signed, StreamId};
 use headwater_protocol::{
     Answer, AskId, Command, CommandError, CommandId, Delivery, Event, Failure, Input, Link, Node,
-    Output, Question, Reply, Stats, StreamView,
+    Output, Question, Reply, Stats, StreamView, record::Recorder,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -25,6 +25,8 @@ pub use sink::{SINK_ITEMS, Subscription};
 const REQUESTS: usize = 1024;
 /// Questions that may wait for their answerer; beyond that the core is told no.
 const QUESTIONS: usize = 256;
+/// The number of this node in a recording of its own.
+pub const RECORDED_AS: u32 = 0;
 /// Inputs taken in one round before timers are looked at again.
 const INPUTS_PER_ROUND: usize = 64;
 
@@ -172,6 +174,7 @@ pub fn start(
     node: Node,
     net: NetHandle,
     events: mpsc::Receiver<NetEvent>,
+    recorder: Option<Recorder>,
     tasks: &tokio_util::task::TaskTracker,
     stop: CancellationToken,
 ) -> (Core, mpsc::Receiver<Ask>) {
@@ -186,6 +189,8 @@ pub fn start(
         next_command: 0,
         streams: BTreeMap::new(),
         masters: BTreeMap::new(),
+        recorder,
+        inputs: VecDeque::new(),
     };
     tasks.spawn(driver.run(incoming, events, stop));
     (Core { requests }, asked)
@@ -211,6 +216,10 @@ struct Driver {
     next_command: u64,
     streams: BTreeMap<StreamId, Consumers>,
     masters: BTreeMap<ManifestId, watch::Sender<MasterState>>,
+    recorder: Option<Recorder>,
+    /// What the core is given next: one thing at a time, so that a recording tells what
+    /// came of each.
+    inputs: VecDeque<Input>,
 }
 
 impl Driver {
@@ -245,12 +254,25 @@ impl Driver {
                 }
             }
         }
+        if let Some(Err(error)) = self.recorder.take().map(Recorder::finish) {
+            warn!(%error, "the recording is not whole");
+        }
     }
 
     fn input(&mut self, input: Input) {
-        self.node.handle(clock::now(), input);
-        while let Some(output) = self.node.poll_output() {
-            self.output(output);
+        self.inputs.push_back(input);
+        while let Some(input) = self.inputs.pop_front() {
+            let now = clock::now();
+            if let Some(recorder) = &mut self.recorder {
+                recorder.input(RECORDED_AS, now, &input);
+            }
+            self.node.handle(now, input);
+            while let Some(output) = self.node.poll_output() {
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.output(RECORDED_AS, &output);
+                }
+                self.output(output);
+            }
         }
     }
 
@@ -389,7 +411,7 @@ impl Driver {
             } => {
                 if let Err(error) = self.net.dial(dial.0, peer, addresses) {
                     warn!(peer = peer.fmt_short(), %error, "not dialled");
-                    self.node.handle(clock::now(), Input::DialFailed { dial });
+                    self.inputs.push_back(Input::DialFailed { dial });
                 }
             }
             Output::Disconnect { peer, reason } => {
@@ -450,8 +472,7 @@ impl Driver {
             warn!("too many questions at once; refusing one");
             let answer = refusal(&refused.into_inner().question);
             if let Some(answer) = answer {
-                self.node
-                    .handle(clock::now(), Input::Answer { ask: id, answer });
+                self.inputs.push_back(Input::Answer { ask: id, answer });
             }
         }
     }

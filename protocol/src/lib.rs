@@ -16,6 +16,7 @@ mod lookups;
 mod master;
 mod node;
 mod output;
+pub mod record;
 mod requests;
 mod routing;
 mod stats;

@@ -1,10 +1,13 @@
 //! How the parts of a node are put together.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    fs::OpenOptions, io::BufWriter, os::unix::fs::OpenOptionsExt as _, path::Path, sync::Arc,
+    time::Duration,
+};
 
 use headwater_chain::{JobBook, Ledger as _, Transcoder, Wei, ethereum::Key};
 use headwater_proto::{NodeId, SigningKey};
-use headwater_protocol::{Config as CoreConfig, Node};
+use headwater_protocol::{Config as CoreConfig, Node, Time, record::Recorder};
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
@@ -158,9 +161,40 @@ impl<'a> Assembly<'a> {
             max_peers: usize::try_from(config.max_peers).unwrap_or(usize::MAX),
             ..CoreConfig::for_roles(config.roles)
         };
-        let core = Node::new(self.node, core, seed, clock::now());
-        let (core, asks) = driver::start(core, net.clone(), events, self.tasks, self.stop.clone());
+        let now = clock::now();
+        let recorder = match &config.record {
+            Some(path) => Some(self.recorder(path, &core, seed, now)?),
+            None => None,
+        };
+        let core = Node::new(self.node, core, seed, now);
+        let (tasks, stop) = (self.tasks, self.stop.clone());
+        let (core, asks) = driver::start(core, net.clone(), events, recorder, tasks, stop);
         Ok((net, core, asks))
+    }
+
+    /// A recording of the core from its beginning.
+    fn recorder(
+        &self,
+        path: &Path,
+        core: &CoreConfig,
+        seed: [u8; 32],
+        now: Time,
+    ) -> Result<Recorder, StartError> {
+        let failed = |reason| StartError::Record {
+            path: path.display().to_string(),
+            reason,
+        };
+        // It holds addresses, claims and all media that pass.
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(failed)?;
+        let mut recorder = Recorder::new(BufWriter::new(file)).map_err(failed)?;
+        recorder.start(driver::RECORDED_AS, &self.node, core, seed, now);
+        Ok(recorder)
     }
 
     fn transcoding(&self, core: &Core, library: &Arc<Library>) -> Option<Arc<Transcoding>> {

@@ -38,6 +38,14 @@ pub enum StartError {
     /// A transcoder without a ledger gets no jobs.
     #[error("a transcoder needs a ledger to get jobs from; add --ledger file:PATH")]
     NoLedger,
+    /// The recording.
+    #[error("cannot record to {path} (--record): {reason}")]
+    Record {
+        /// The file.
+        path: String,
+        /// Why.
+        reason: std::io::Error,
+    },
     /// The system gave no random bytes.
     #[error("no random bytes: {0}")]
     Random(String),

@@ -47,7 +47,7 @@ const EXAMPLES: &str = "Examples:
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a node; its roles are flags and combine
-    Node(Box<NodeArgs>),
+    Node(Box<node::RunArgs>),
     /// Run broadcaster, relay, transcoder and viewer on this machine and show a stream
     Demo(demo::DemoArgs),
     /// Send a file to a broadcaster as an encoder would, in real time
@@ -131,7 +131,9 @@ fn dispatch(command: Command, said: Environment) -> Result<(), Failure> {
     let log = |raw: &Raw| raw.clone().logging();
     match command {
         Command::Node(args) => {
-            let config = args.raw(said).parse()?;
+            let record = args.record;
+            let mut config = args.node.raw(said).parse()?;
+            config.record = record;
             let logging = config.logging.clone();
             work(&logging, node::run(config))?;
         }

@@ -1,7 +1,21 @@
 //! `headwater node`.
 
-use super::{interrupted, say};
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{flags::NodeArgs, interrupted, say};
 use crate::{app::App, config::Config};
+
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    pub(super) node: NodeArgs,
+    /// Take down everything that the protocol core is given and does, for
+    /// `headwater-sim --replay`; as private as the node's traffic
+    #[arg(long, value_name = "FILE")]
+    pub(super) record: Option<PathBuf>,
+}
 
 pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     let app = App::start(config).await?;

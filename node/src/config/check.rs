@@ -144,6 +144,7 @@ impl Check {
             packager: packager?,
             reconnect_window: reconnect_window?,
             logging: logging?,
+            record: None,
             data_dir,
         })
     }

@@ -68,6 +68,8 @@ pub struct Config {
     pub reconnect_window: Duration,
     /// How the process logs.
     pub logging: Logging,
+    /// Where everything that the core is given and does is taken down.
+    pub record: Option<PathBuf>,
 }
 
 /// A name and the key that publishes it.

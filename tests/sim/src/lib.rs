@@ -17,7 +17,6 @@ pub mod narrate;
 pub mod net;
 pub mod plot;
 pub mod queue;
-pub mod record;
 pub mod report;
 pub mod scenario;
 pub mod schedule;

@@ -7,14 +7,15 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::text;
+use headwater_protocol::record::Recorder;
+
 use crate::{
     histogram::Summary,
     narrate::Narrator,
-    record::Recorder,
     report::Report,
     scenario::{Scenario, Selection},
     shrink::{Failure, watched},
-    world::World,
+    world::{Recording, World},
 };
 
 /// Simulated time between two steps of the progress bar, in milliseconds.
@@ -78,10 +79,8 @@ impl Runs {
             Some(file) => {
                 let out =
                     File::create(file).with_context(|| format!("writing {}", file.display()))?;
-                Some(Recorder::new(
-                    BufWriter::new(out),
-                    self.record_nodes.clone(),
-                )?)
+                let recorder = Recorder::new(BufWriter::new(out))?;
+                Some(Recording::new(recorder, self.record_nodes.clone()))
             }
             None => None,
         };
@@ -185,7 +184,8 @@ fn together(reports: &[Report]) -> Together<'_> {
 pub(super) fn replay(file: &std::path::Path) -> anyhow::Result<bool> {
     let reading = || format!("reading {}", file.display());
     let input = File::open(file).with_context(reading)?;
-    let replayed = crate::record::replay(std::io::BufReader::new(input)).with_context(reading)?;
+    let replayed =
+        headwater_protocol::record::replay(std::io::BufReader::new(input)).with_context(reading)?;
     super::print(&replayed.to_string())?;
     Ok(replayed.difference.is_none())
 }

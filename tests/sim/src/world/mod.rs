@@ -8,11 +8,14 @@ mod driver;
 mod jobs;
 mod links;
 mod observe;
+mod recording;
 
 use std::collections::HashMap;
 
 use headwater_proto::AddressText;
 use headwater_protocol::{AskId, Command, CommandId, DialId, Input, Output, Time};
+
+pub use recording::Recording;
 
 use crate::{
     checks::{Checks, Rule, Session},
@@ -24,7 +27,6 @@ use crate::{
     narrate::Narrator,
     net::{DirIx, Net},
     queue::Queue,
-    record::Recorder,
     scenario::{Scenario, Workload},
     schedule::{BEGIN, Deed, schedule},
     topology::{Keyspace, Plan},
@@ -135,7 +137,7 @@ pub struct World {
     /// What is done, and when; those that are left out have no event.
     pub schedule: Vec<(Time, Deed)>,
     /// Takes down every input, when wanted.
-    pub recorder: Option<Recorder>,
+    pub recorder: Option<Recording>,
     /// Tells what some nodes do, when wanted.
     pub narrator: Option<Narrator>,
     /// Changes what cores want before it is done, to see that the checks notice.
@@ -242,7 +244,7 @@ impl World {
 
     /// Takes down what nodes are given and do, from the beginning: before the first
     /// [`World::run`].
-    pub fn record(&mut self, mut recorder: Recorder) {
+    pub fn record(&mut self, mut recorder: Recording) {
         for (number, host) in (0..).zip(&self.hosts) {
             recorder.start(number, &host.id, host.config(), host.seed, self.now);
         }

@@ -3,10 +3,10 @@
 use std::io::Write as _;
 
 use crate::common::{run, small};
+use headwater_protocol::record::{Recorder, replay};
 use headwater_sim::{
-    record::{Recorder, replay},
     scenario::{Hostility, Scenario},
-    world::World,
+    world::{Recording, World},
 };
 
 /// A scenario with some of everything.
@@ -56,7 +56,7 @@ fn a_recording_changes_nothing_and_replays_without_a_difference() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let mut world = World::new(eventful());
     let out = std::io::BufWriter::new(file.reopen().unwrap());
-    world.record(Recorder::new(out, None).unwrap());
+    world.record(Recording::new(Recorder::new(out).unwrap(), None));
     let end = world.end();
     world.run(end, true);
     world.recorder.take().unwrap().finish().unwrap();
@@ -73,7 +73,8 @@ fn a_recording_of_another_run_is_noticed() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let mut world = World::new(small());
     let out = std::io::BufWriter::new(file.reopen().unwrap());
-    world.record(Recorder::new(out, Some("3".parse().unwrap())).unwrap());
+    let recorder = Recorder::new(out).unwrap();
+    world.record(Recording::new(recorder, Some("3".parse().unwrap())));
     let end = world.end();
     world.run(end, true);
     world.recorder.take().unwrap().finish().unwrap();

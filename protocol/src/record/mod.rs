@@ -1,7 +1,7 @@
 //! Recordings: every input of some nodes with what they did, so that a run can be
 //! repeated without its world, and a fault of a real node in front of a debugger.
 //!
-//! Nothing here knows of the simulator: whoever drives a node calls
+//! Whoever drives a node calls
 //! [`Recorder::start`], then [`Recorder::input`] before each `handle` and
 //! [`Recorder::output`] after each `poll_output`. A recording holds addresses, claims and
 //! all media that passed: it is as private as the node's traffic.
@@ -21,16 +21,17 @@ mod bytes;
 mod config;
 mod input;
 mod output;
-mod replay;
+#[cfg(any(test, feature = "replay"))]
+mod read;
 
 use std::io::{self, Write};
 
 use headwater_proto::NodeId;
-use headwater_protocol::{Config, Input, Output, Time};
 
-use crate::scenario::Selection;
+use crate::{Config, Input, Output, Time};
 use bytes::Put;
-pub use replay::{Difference, RecordingError, Replayed, replay};
+#[cfg(any(test, feature = "replay"))]
+pub use read::{Damaged, Difference, RecordingError, Replayed, replay};
 
 /// The first line of a recording.
 const MAGIC: &[u8] = b"headwater recording 1\n";
@@ -42,29 +43,25 @@ const OUTPUT: u8 = 3;
 /// Takes down what nodes are given and do.
 pub struct Recorder {
     out: Box<dyn Write + Send>,
-    nodes: Option<Selection>,
     buffer: Vec<u8>,
     error: Option<io::Error>,
 }
 
 impl std::fmt::Debug for Recorder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Recorder")
-            .field("nodes", &self.nodes)
-            .finish_non_exhaustive()
+        f.debug_struct("Recorder").finish_non_exhaustive()
     }
 }
 
 impl Recorder {
-    /// A recording of these nodes; of all when `None`. `out` should be buffered.
+    /// A recording; `out` should be buffered.
     ///
     /// # Errors
     /// When nothing can be written.
-    pub fn new(mut out: impl Write + Send + 'static, nodes: Option<Selection>) -> io::Result<Self> {
+    pub fn new(mut out: impl Write + Send + 'static) -> io::Result<Self> {
         out.write_all(MAGIC)?;
         Ok(Self {
             out: Box::new(out),
-            nodes,
             buffer: Vec::new(),
             error: None,
         })
@@ -113,9 +110,7 @@ impl Recorder {
     }
 
     fn record(&mut self, tag: u8, node: u32, body: impl FnOnce(&mut Vec<u8>)) {
-        let chosen = self.nodes.as_ref();
-        let left_out = chosen.is_some_and(|nodes| !nodes.contains(node as usize));
-        if left_out || self.error.is_some() {
+        if self.error.is_some() {
             return;
         }
         self.buffer.clear();

@@ -1,16 +1,21 @@
 //! Gives a recording to fresh nodes and compares what they do.
 
+mod bytes;
+mod config;
+mod input;
+
 use std::{
     collections::BTreeMap,
     fmt,
     io::{self, Read},
 };
 
-use bytes::Bytes;
+use ::bytes::Bytes;
 use headwater_proto::NodeId;
-use headwater_protocol::{Input, Node, Output, Time};
 
-use super::{INPUT, MAGIC, OUTPUT, START, bytes::Damaged, config, input, output};
+pub use self::bytes::Damaged;
+use super::{INPUT, MAGIC, OUTPUT, START, output};
+use crate::{Input, Node, Output, Time};
 
 /// The longest input: an append of the largest part.
 const LONGEST_INPUT: usize = 16 << 20;
@@ -129,7 +134,7 @@ pub fn replay(mut from: impl Read) -> Result<Replayed, RecordingError> {
                 if happened.as_ref().map(output::digest) == Some(recorded) {
                     replayed.outputs += 1;
                 } else {
-                    let recorded = output::name(recorded.0).to_owned();
+                    let recorded = name(recorded.0).to_owned();
                     replayed.difference = Some(running.differs(number, recorded, happened));
                     break;
                 }
@@ -157,7 +162,7 @@ impl Running {
         let mut bytes = vec![0; len];
         from.read_exact(&mut bytes)?;
         let mut bytes = Bytes::from(bytes);
-        let given = input::get(&mut bytes)?;
+        let given = input::input(&mut bytes)?;
         if !bytes.is_empty() {
             return Err(Damaged.into());
         }
@@ -210,7 +215,7 @@ fn start(from: &mut impl Read) -> Result<Running, RecordingError> {
     let now = Time::from_micros(u64::from_le_bytes(array(from)?));
     let mut bytes = vec![0; config::len()];
     from.read_exact(&mut bytes)?;
-    let config = config::get(&mut Bytes::from(bytes))?;
+    let config = config::config(&mut Bytes::from(bytes))?;
     Ok(Running {
         node: Node::new(id, config, seed, now),
         at: now,
@@ -232,14 +237,33 @@ fn array<const N: usize>(from: &mut impl Read) -> Result<[u8; N], RecordingError
     Ok(array)
 }
 
+/// What a kind is called.
+const fn name(kind: u8) -> &'static str {
+    const NAMES: [&str; 9] = [
+        "Send",
+        "Dial",
+        "Disconnect",
+        "Deliver",
+        "Master",
+        "MasterMissing",
+        "Ask",
+        "Reply",
+        "Observe",
+    ];
+    if (kind as usize) < NAMES.len() {
+        NAMES[kind as usize]
+    } else {
+        "unknown"
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use bytes::BufMut as _;
+    use ::bytes::BufMut as _;
     use headwater_proto::Roles;
-    use headwater_protocol::{Command, CommandId, Config, Link};
 
     use super::*;
-    use crate::{media::tests::stream, record::Recorder};
+    use crate::{Command, CommandId, Config, Link, record::Recorder};
 
     /// Where a recording goes that is looked at afterwards.
     #[derive(Clone, Default)]
@@ -259,8 +283,13 @@ mod tests {
     /// A node that is linked and subscribes, recorded.
     fn recording() -> Vec<u8> {
         let shared = Shared::default();
-        let mut recorder = Recorder::new(shared.clone(), None).unwrap();
-        let (owner, stream) = stream(3);
+        let mut recorder = Recorder::new(shared.clone()).unwrap();
+        let owner = headwater_proto::SigningKey::from_bytes(&[3; 32]);
+        let stream = headwater_proto::ManifestId {
+            node: owner.node_id(),
+            broadcast: headwater_proto::BroadcastId::from_bytes([3; 16]),
+        }
+        .source();
         let me = NodeId::from_public_key([9; 32]);
         let config = Config::default();
         let mut now = Time::from_millis(5);

@@ -1,6 +1,6 @@
 //! Outputs, as fingerprints: a replay makes the outputs themselves.
 
-use headwater_protocol::{CommandError, Delivery, Event, Output, Question, Reply};
+use crate::{CommandError, Delivery, Event, Output, Question, Reply};
 
 use super::{
     bytes::Put,
@@ -15,26 +15,6 @@ pub(super) fn digest(output: &Output) -> (u8, [u8; 8]) {
     let mut first = [0; 8];
     first.copy_from_slice(&hash.as_bytes()[..8]);
     (kind, first)
-}
-
-/// What a kind is called.
-pub(super) const fn name(kind: u8) -> &'static str {
-    const NAMES: [&str; 9] = [
-        "Send",
-        "Dial",
-        "Disconnect",
-        "Deliver",
-        "Master",
-        "MasterMissing",
-        "Ask",
-        "Reply",
-        "Observe",
-    ];
-    if (kind as usize) < NAMES.len() {
-        NAMES[kind as usize]
-    } else {
-        "unknown"
-    }
 }
 
 fn put(out: &mut Vec<u8>, output: &Output) -> u8 {

@@ -1,4 +1,4 @@
-//! Numbers and byte strings, written and read.
+//! Numbers and byte strings, read.
 
 use bytes::{Buf, Bytes};
 
@@ -7,45 +7,8 @@ use bytes::{Buf, Bytes};
 #[error("the recording is damaged")]
 pub struct Damaged;
 
-/// Writes.
-pub(super) trait Put {
-    fn u8(&mut self, value: u8);
-    fn u32(&mut self, value: u32);
-    fn u64(&mut self, value: u64);
-    /// Without a length.
-    fn bytes(&mut self, bytes: &[u8]);
-    /// With a length.
-    fn blob(&mut self, bytes: &[u8]);
-    fn flag(&mut self, flag: bool) {
-        self.u8(u8::from(flag));
-    }
-}
-
-impl Put for Vec<u8> {
-    fn u8(&mut self, value: u8) {
-        self.push(value);
-    }
-
-    fn u32(&mut self, value: u32) {
-        self.extend_from_slice(&value.to_le_bytes());
-    }
-
-    fn u64(&mut self, value: u64) {
-        self.extend_from_slice(&value.to_le_bytes());
-    }
-
-    fn bytes(&mut self, bytes: &[u8]) {
-        self.extend_from_slice(bytes);
-    }
-
-    fn blob(&mut self, bytes: &[u8]) {
-        self.u32(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-        self.bytes(bytes);
-    }
-}
-
 /// Reads.
-pub(super) trait Get {
+pub(in crate::record) trait Get {
     fn get_byte(&mut self) -> Result<u8, Damaged>;
     fn get_word(&mut self) -> Result<u32, Damaged>;
     fn get_long(&mut self) -> Result<u64, Damaged>;
