@@ -44,7 +44,6 @@ abstract contract Claims is Jobs {
     error UnknownClaim();
     error ClaimClosed(ClaimState state);
     error ClaimingOver();
-    error NoStake();
     error BadRange();
     error AlreadyClaimed();
     error ReserveSpent(uint256 needed, uint256 reserved);
@@ -62,7 +61,7 @@ abstract contract Claims is Jobs {
 
     /// Receipts in one claim; the greatest proof has 12 steps.
     uint32 public constant MAX_RECEIPTS = 4096;
-    /// Of the stake, for a false claim.
+    /// Of the stake, for a false claim; rounded up.
     uint256 public constant PENALTY_PERCENT = 50;
     /// Of the penalty, for who showed it. The rest is burned, so that reporting oneself is a loss.
     uint256 public constant REWARD_PERCENT = 20;
@@ -74,7 +73,8 @@ abstract contract Claims is Jobs {
     mapping(uint256 jobId => mapping(bytes32 root => bool)) private _claimedRoots;
 
     /// Claims `count` segments of a job that the sender has acknowledged, all with numbers in `first..=last`, at
-    /// the price of its election. The same root is taken only once, so that a transaction sent again is harmless.
+    /// the price of its election, and answers for them with its stake, which must be the least one or more. The same
+    /// root is taken only once, so that a transaction sent again is harmless.
     function claimWork(uint256 jobId, bytes32 root, uint64 first, uint64 last, uint32 count)
         external
         returns (uint256 claimId)
@@ -84,7 +84,7 @@ abstract contract Claims is Jobs {
         Transcoder storage t = _transcoders[msg.sender];
         if (held.acknowledgedAt == 0) revert NotHolder();
         if (job.state == JobState.Ended && block.number > uint256(job.endedAt) + CLAIM_BLOCKS) revert ClaimingOver();
-        if (t.bonded == 0) revert NoStake();
+        if (t.bonded < MIN_STAKE) revert StakeTooLow(MIN_STAKE);
         if (count == 0 || count > MAX_RECEIPTS || last < first || count - 1 > last - first) revert BadRange();
         if (_claimedRoots[jobId][root]) revert AlreadyClaimed();
         uint256 amount = uint256(held.price) * count;
@@ -235,7 +235,7 @@ abstract contract Claims is Jobs {
         made.state = ClaimState.Slashed;
         Transcoder storage t = _transcoders[made.transcoder];
         --t.openClaims;
-        uint128 penalty = uint128(uint256(t.bonded) * PENALTY_PERCENT / 100);
+        uint128 penalty = t.bonded - uint128(uint256(t.bonded) * (100 - PENALTY_PERCENT) / 100);
         uint128 reward = uint128(uint256(penalty) * REWARD_PERCENT / 100);
         burned += penalty - reward;
         Job storage job = _jobs[made.jobId];
