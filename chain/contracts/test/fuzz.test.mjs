@@ -6,8 +6,9 @@ import { Replay } from './replay.mjs';
 import { NODE, Reverted, World } from './world.mjs';
 
 const SEEDS = process.env.FUZZ_SEED ? [Number(process.env.FUZZ_SEED)] : [1, 2, 3];
-const CALLS = Number(process.env.FUZZ_CALLS ?? 300);
-const SHORT = { ackBlocks: 2n, jobBlocks: 60n, claimBlocks: 12n, challengeBlocks: 8n, answerBlocks: 5n, unbondBlocks: 257n };
+const CALLS = Number(process.env.FUZZ_CALLS ?? 400);
+const SHORT = { ackBlocks: 2n, jobBlocks: 90n, claimBlocks: 40n, challengeBlocks: 30n, answerBlocks: 15n, unbondBlocks: 257n };
+const [OPEN, ASSIGNED, ACKNOWLEDGED, ENDED] = [1n, 2n, 3n, 4n];
 let world;
 before(async () => {
   world = await World.start();
@@ -38,7 +39,10 @@ class Run {
     return this.pick([...this.people.broadcasters, ...this.people.transcoders, this.people.watcher]);
   }
 
-  job() {
+  /** Mostly a job in one of these states, sometimes any or none. */
+  job(...states) {
+    const fit = [...this.replay.jobs].filter(([, { state }]) => states.includes(state));
+    if (fit.length > 0 && this.below(8) > 0) return this.pick(fit)[0];
     return BigInt(1 + this.below(this.replay.jobs.size + 1));
   }
 
@@ -71,14 +75,14 @@ class Run {
   }
 
   async claim() {
-    const jobId = this.job();
+    const jobId = this.job(ACKNOWLEDGED);
     const worker = this.worker(jobId);
     const job = this.replay.jobs.get(jobId);
     const signer = this.who(job?.broadcaster);
     const first = this.below(30);
     const receipts = Array.from({ length: 1 + this.below(6) }, (_, n) => {
-      const forger = this.below(12) === 0 ? this.people.watcher : signer;
-      const segment = this.below(15) === 0 ? first : first + n;
+      const forger = this.below(9) === 0 ? this.people.watcher : signer;
+      const segment = this.below(9) === 0 ? first : first + n;
       return this.ledger.receipt(forger, worker, jobId, segment, job?.stream);
     });
     try {
@@ -93,15 +97,19 @@ class Run {
 
   async onClaim() {
     if (this.claims.length === 0) return;
-    const made = this.pick(this.claims.slice(-6));
-    const other = this.pick(this.claims.slice(-6));
+    const pending = this.claims.filter(({ claimId }) => this.replay.claims.get(claimId)?.state === 1n);
+    const made = this.pick(pending.length > 0 && this.below(8) > 0 ? pending : this.claims);
     const index = this.below(made.count);
     const { watcher } = this.people;
     const bond = this.ledger.settings.challengeBond;
     const opening = made.open(index);
+    const same = ({ claimId, index: at, receipt }) =>
+      receipt.segment === opening.receipt.segment && (claimId !== made.claimId || at !== index);
+    const openings = this.claims.flatMap(({ open, count }) => Array.from({ length: count }, (_, n) => open(n)));
+    const other = openings.find(same) ?? this.pick(openings);
     await this.pick([
       () => this.call(watcher, 'proveBad', [opening]),
-      () => this.call(watcher, 'proveDouble', [opening, other.open(this.below(other.count))]),
+      () => this.call(watcher, 'proveDouble', [opening, other]),
       () => this.call(this.anyone(), 'challenge', [made.claimId, index], bond),
       () => this.call(this.anyone(), 'challenge', [made.claimId, index], bond),
       () => this.call(this.anyone(), 'answer', [opening]),
@@ -113,12 +121,14 @@ class Run {
   }
 
   async step() {
-    const jobId = this.job();
+    const jobId = this.job(OPEN, ASSIGNED, ACKNOWLEDGED);
     const job = this.replay.jobs.get(jobId);
+    const elected = this.job(ASSIGNED);
+    const ended = this.job(ENDED);
     const { broadcasters, transcoders } = this.people;
     const register = () => {
       const stake = BigInt(this.below(300));
-      return this.call(this.pick(transcoders), 'register', [NODE, this.below(7), []], stake);
+      return this.call(this.pick(transcoders), 'register', [NODE, this.below(5), []], stake);
     };
     const create = () => {
       const stream = `stream ${this.below(4)}`;
@@ -131,18 +141,18 @@ class Run {
       [1, () => this.call(this.pick(transcoders), 'unregister')],
       [1, () => this.call(this.pick(transcoders), 'releaseStake')],
       [3, create],
-      [5, () => this.call(this.anyone(), 'assign', [jobId])],
-      [5, () => this.call(this.mostly(job?.transcoder), 'acknowledge', [jobId])],
+      [6, () => this.call(this.anyone(), 'assign', [this.job(OPEN)])],
+      [5, () => this.call(this.mostly(this.replay.jobs.get(elected)?.transcoder), 'acknowledge', [elected])],
       [2, () => this.call(this.mostly(job?.broadcaster), 'reassign', [jobId])],
       [1, () => this.call(this.mostly(job?.broadcaster), 'extendJob', [jobId, this.below(4)])],
       [1, () => this.call(this.mostly(job?.broadcaster), this.pick(['endJob', 'cancelJob']), [jobId])],
       [1, () => this.call(this.anyone(), 'expireJob', [jobId])],
-      [1, () => this.call(this.anyone(), 'releaseReserve', [jobId])],
+      [1, () => this.call(this.anyone(), 'releaseReserve', [ended])],
       [6, () => this.claim()],
-      [8, () => this.onClaim()],
+      [16, () => this.onClaim()],
       [2, () => world.mine(1 + this.below(6))],
     ];
-    if (this.below(40) === 0) return world.mine(258);
+    if (this.below(60) === 0) return world.mine(258);
     let at = this.below(steps.reduce((sum, [weight]) => sum + weight, 0));
     return steps.find(([weight]) => (at -= weight) < 0)[1]();
   }
@@ -211,6 +221,7 @@ class Run {
   }
 }
 
+const succeeded = new Map();
 for (const seed of SEEDS) {
   test(`after any sequence of calls sums are conserved and all get what is theirs (seed ${seed})`, async () => {
     const people = {
@@ -231,6 +242,7 @@ for (const seed of SEEDS) {
       assert.ok(happened[name] > 0, `${name} never succeeded: ${JSON.stringify(happened)}`);
     }
     assert.ok(run.replay.elections > 0);
+    for (const [name, times] of run.done) succeeded.set(name, (succeeded.get(name) ?? 0) + times);
 
     await run.windDown();
     await run.check();
@@ -240,3 +252,11 @@ for (const seed of SEEDS) {
     if (process.env.FUZZ_SEED) console.log(happened, 'elections', run.replay.elections);
   });
 }
+
+test('the sequences reach what they are meant to test', () => {
+  for (const name of ['reassign', 'endJob', 'challenge', 'settleClaim']) {
+    assert.ok(succeeded.get(name) > 0, `${name}: ${JSON.stringify(Object.fromEntries(succeeded))}`);
+  }
+  const slashes = ['proveBad', 'proveDouble', 'resolveChallenge'].map((name) => succeeded.get(name) ?? 0);
+  assert.ok(slashes.some((times) => times > 0), 'a claim was slashed');
+});
