@@ -171,8 +171,9 @@ export class LedgerClient {
     });
   }
 
-  async events() {
-    const filter = { address: this.address, fromBlock: '0x0', toBlock: 'latest' };
+  /** All events from a block on. */
+  async events(from) {
+    const filter = { address: this.address, fromBlock: toQuantity(from), toBlock: 'latest' };
     const logs = await this.world.rpc('eth_getLogs', filter);
     return logs.map((log) => ({ ...parsed(log), block: BigInt(log.blockNumber) }));
   }
