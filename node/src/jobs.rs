@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -22,6 +22,7 @@ use zeroize::Zeroizing;
 use crate::{
     clock,
     driver::Core,
+    mutex::lock,
     net::{NetHandle, policy},
     pipeline::{Broadcasts, Transcoding},
     store::{HeldJob, Store},
@@ -161,7 +162,7 @@ impl Jobs {
     }
 
     fn granted(&self) -> std::sync::MutexGuard<'_, BTreeMap<(NodeId, JobId), StreamId>> {
-        self.granted.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.granted)
     }
 
     /// Signs a claim to a job this transcoder holds.

@@ -9,6 +9,7 @@ pub mod config;
 pub mod driver;
 pub mod http;
 pub mod jobs;
+mod mutex;
 pub mod net;
 pub mod pipeline;
 pub mod secret;

@@ -15,6 +15,7 @@ use crate::{
     clock,
     config::{self, Raw, Setting},
     driver::MasterState,
+    mutex::lock,
     pipeline::{EndReason, Ingest},
 };
 
@@ -195,9 +196,7 @@ impl Meter {
             let mut first = true;
             while let Some(item) = items.next().await {
                 let now = clock::unix_ms();
-                let mut seen = counted
-                    .lock()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner);
+                let mut seen = lock(&counted);
                 match item {
                     Delivery::Part {
                         position,
@@ -227,10 +226,7 @@ impl Meter {
 
     fn stop(self) -> Seen {
         self.task.abort();
-        self.seen
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .clone()
+        lock(&self.seen).clone()
     }
 }
 

@@ -25,8 +25,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     NetEvent, Peer, PeerInfo, Peers,
     handler::{CLASSES, Streams},
-    lock,
 };
+use crate::mutex::lock;
 
 /// Bytes of parts and chunks that may be queued for one neighbour: 100 ms of 40 Mbit/s.
 /// More would only make newer parts wait behind older ones.

@@ -20,7 +20,7 @@ mod transport;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -31,6 +31,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use address::{Purpose, check_address};
 pub use swarm::start;
+
+use crate::mutex::lock;
 
 /// How a node links to others.
 #[derive(Debug, Clone)]
@@ -198,10 +200,6 @@ struct Peer {
 
 type Peers = Arc<Mutex<BTreeMap<NodeId, Peer>>>;
 
-fn lock(peers: &Peers) -> MutexGuard<'_, BTreeMap<NodeId, Peer>> {
-    peers.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Sends to neighbours; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct NetHandle {
@@ -284,10 +282,7 @@ impl NetHandle {
     /// Where this node listens, without its id.
     #[must_use]
     pub fn listen_addresses(&self) -> Vec<AddressText> {
-        self.listening
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        lock(&self.listening).clone()
     }
 
     /// Where others are told to dial this node: the addresses its operator named, or else
@@ -305,10 +300,6 @@ impl NetHandle {
     /// those that spoke for themselves before hearsay, and the latest before the others.
     #[must_use]
     pub fn known_relayers(&self) -> Vec<(NodeId, Vec<AddressText>)> {
-        let known = self.known.lock();
-        known.unwrap_or_else(PoisonError::into_inner).newest_first()
+        lock(&self.known).newest_first()
     }
 }
-
-/// Ends everything in a [`start`]ed network.
-pub type Stop = CancellationToken;

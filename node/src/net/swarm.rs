@@ -4,7 +4,7 @@ mod overlay;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -33,11 +33,11 @@ use super::{
     bootstrap::{self, Bootstraps},
     hearsay::Known,
     link::{self, LinkError, NewLink},
-    lock,
     lookups::{Errand, Lookups},
     policy::{self, node_of, peer_of},
     transport::{self, Behaviour, BehaviourEvent, KAD, innermost},
 };
+use crate::mutex::lock;
 
 /// Events of links that may wait for the driver; more make the links wait.
 const EVENTS: usize = 1024;
@@ -291,8 +291,7 @@ impl Task {
             }
             SwarmEvent::NewListenAddr { address, .. } => {
                 if let Ok(text) = AddressText::new(&address.to_string()) {
-                    let listening = &self.handle.listening;
-                    let mut all = listening.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut all = lock(&self.handle.listening);
                     if !all.contains(&text) {
                         all.push(text);
                     }
@@ -300,8 +299,7 @@ impl Task {
             }
             SwarmEvent::ExpiredListenAddr { address, .. } => {
                 let text = address.to_string();
-                let listening = &self.handle.listening;
-                let mut all = listening.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut all = lock(&self.handle.listening);
                 all.retain(|known| known.as_str() != text);
             }
             _ => {}
@@ -383,8 +381,7 @@ impl Task {
             self.avoid(peer);
             self.lookups.not_reached(peer);
             if let Some(node) = node_of(&peer) {
-                let known = self.handle.known.lock();
-                known.unwrap_or_else(PoisonError::into_inner).doubt(node);
+                lock(&self.handle.known).doubt(node);
             }
         }
         let failed = self

@@ -27,12 +27,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, trace, warn};
 
 use super::{
-    Library, lock,
+    Library,
     origin::{Origin, OriginError, PlaylistTimes},
 };
 use crate::{
     clock,
     driver::Core,
+    mutex::lock,
     store::{self, Store},
 };
 

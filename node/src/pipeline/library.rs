@@ -22,8 +22,11 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info};
 
-use super::{join, lock, origin::SharedTimeline, part_of};
-use crate::driver::{Core, MasterState, Subscription};
+use super::{join, origin::SharedTimeline, part_of};
+use crate::{
+    driver::{Core, MasterState, Subscription},
+    mutex::lock,
+};
 
 /// How a node keeps streams for its players.
 #[derive(Debug, Clone, Copy)]

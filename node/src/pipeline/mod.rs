@@ -12,15 +12,8 @@ pub use library::{Library, LibraryConfig, LiveStream, PlayError};
 pub use origin::{Origin, OriginError, SharedTimeline};
 pub use transcode::{HeldStatus, Transcoding, TranscodingConfig};
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use headwater_media::{Packaged, Part};
 use headwater_proto::{MediaInfo, Position};
-
-/// Locks what no panic can leave half changed.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 fn position_of(part: &Part) -> Position {
     Position {

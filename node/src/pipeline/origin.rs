@@ -12,8 +12,11 @@ use headwater_proto::{
 };
 use headwater_protocol::Command;
 
-use super::{info_of, lock, position_of};
-use crate::driver::{Core, CoreError};
+use super::{info_of, position_of};
+use crate::{
+    driver::{Core, CoreError},
+    mutex::lock,
+};
 
 /// Why an item could not be published.
 #[derive(Debug, thiserror::Error)]

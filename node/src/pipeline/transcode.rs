@@ -21,13 +21,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
 use super::{
-    Library, join, lock,
+    Library, join,
     origin::{Origin, OriginError, PlaylistTimes},
     part_of,
 };
 use crate::{
     clock,
     driver::{Core, MasterState, Subscription},
+    mutex::lock,
 };
 
 /// How jobs are done.

@@ -1,6 +1,6 @@
 //! The overlay: whom this node hears of, whom it keeps links to, and walks towards others.
 
-use std::{collections::BTreeSet, sync::PoisonError};
+use std::collections::BTreeSet;
 
 use headwater_proto::{AddressText, NodeId};
 use libp2p::{
@@ -11,9 +11,12 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::{DIAL, Task, texts};
-use crate::net::{
-    lookups::{self, Errand},
-    policy::{self, node_of, peer_of},
+use crate::{
+    mutex::lock,
+    net::{
+        lookups::{self, Errand},
+        policy::{self, node_of, peer_of},
+    },
 };
 
 /// Links that a relayer keeps to each bucket of its routing table.
@@ -49,10 +52,7 @@ impl Task {
             .iter()
             .filter_map(|address| address.as_str().parse().ok())
             .collect();
-        let known = self.handle.known.lock();
-        let learned = known
-            .unwrap_or_else(PoisonError::into_inner)
-            .learn(node, addresses, first_hand);
+        let learned = lock(&self.handle.known).learn(node, addresses, first_hand);
         if !learned {
             return;
         }
