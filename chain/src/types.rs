@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use serde::{Deserialize, Serialize, de::Error as _};
 
 /// An Ethereum address.
@@ -50,22 +51,18 @@ impl FromStr for Address {
 
 /// Reads exactly `N` bytes of hex digits.
 pub(crate) fn hex<const N: usize>(digits: &str) -> Option<[u8; N]> {
-    let digits = digits.as_bytes();
     if digits.len() != N * 2 {
         return None;
     }
     let mut bytes = [0; N];
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        for digit in pair {
-            let value = char::from(*digit).to_digit(16)?;
-            *byte = *byte << 4 | u8::try_from(value).ok()?;
-        }
-    }
+    HEXLOWER_PERMISSIVE
+        .decode_mut(digits.as_bytes(), &mut bytes)
+        .ok()?;
     Some(bytes)
 }
 
 pub(crate) fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(bytes)
 }
 
 macro_rules! as_text {

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use data_encoding::HEXLOWER;
 use headwater_media::ingest::rtmp;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info};
@@ -25,8 +26,7 @@ pub(super) fn publish_keys(config: &Config, store: &Store) -> Result<Vec<Publish
         None => {
             let mut bytes = [0; 16];
             getrandom::fill(&mut bytes).map_err(|error| StartError::Random(error.to_string()))?;
-            let key: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            let key = Secret::from(key);
+            let key = Secret::from(HEXLOWER.encode(&bytes));
             store.put_publish_key(NAME, &key)?;
             key
         }

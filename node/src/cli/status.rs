@@ -36,7 +36,9 @@ pub(super) async fn run(args: StatusArgs, admin: String) -> anyhow::Result<()> {
     let url = format!("http://{admin}/api/v1/status{path}");
     let client = reqwest::Client::builder().no_proxy().build()?;
     let response = client.get(&url).send().await.map_err(|error| {
-        let cause = innermost(&error);
+        // What the system said; what stands between it and the user says nothing more.
+        let error = anyhow::Error::new(error);
+        let cause = error.root_cause();
         anyhow::anyhow!(
             "no node answers at {admin}; is it running, and is --admin right? ({cause})"
         )
@@ -87,13 +89,4 @@ pub(super) async fn run(args: StatusArgs, admin: String) -> anyhow::Result<()> {
         ]);
     }
     say(table)
-}
-
-/// What the system said; what stands between it and the user says nothing more.
-fn innermost<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a dyn std::error::Error {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost
 }

@@ -7,6 +7,7 @@ use std::{
     path::Path,
 };
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use headwater_proto::SigningKey;
 use zeroize::Zeroizing;
 
@@ -46,24 +47,19 @@ pub(super) fn load(path: &Path) -> Result<Option<SigningKey>, StoreError> {
 
 fn parse(text: &str) -> Option<SigningKey> {
     let mut secret = Zeroizing::new([0; 32]);
-    let digits = text.as_bytes();
-    if digits.len() != 2 * secret.len() {
+    if text.len() != 2 * secret.len() {
         return None;
     }
-    for (byte, pair) in secret.iter_mut().zip(digits.chunks_exact(2)) {
-        for digit in pair {
-            let value = char::from(*digit).to_digit(16)?;
-            *byte = *byte << 4 | u8::try_from(value).ok()?;
-        }
-    }
+    HEXLOWER_PERMISSIVE
+        .decode_mut(text.as_bytes(), &mut *secret)
+        .ok()?;
     Some(SigningKey::from_bytes(&secret))
 }
 
 fn create(path: &Path) -> Result<SigningKey, StoreError> {
     let mut secret = Zeroizing::new([0; 32]);
     getrandom::fill(secret.as_mut()).map_err(|reason| io(path, &reason))?;
-    let digits: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-    let text = Zeroizing::new(format!("{digits}\n"));
+    let text = Zeroizing::new(HEXLOWER.encode(&*secret));
     // Written beside and renamed, so that a crash leaves either no key or a whole one.
     let beside = path.with_extension("key.new");
     OpenOptions::new()
@@ -74,6 +70,7 @@ fn create(path: &Path) -> Result<SigningKey, StoreError> {
         .open(&beside)
         .and_then(|mut file| {
             file.write_all(text.as_bytes())?;
+            file.write_all(b"\n")?;
             file.sync_all()
         })
         .and_then(|()| std::fs::rename(&beside, path))
