@@ -9,10 +9,14 @@
 mod assignment;
 pub mod ethereum;
 mod job_book;
+mod journal;
 mod ledger;
 mod types;
 
 pub use assignment::{Assignment, ClaimRefused, verify_assignment};
 pub use job_book::JobBook;
+pub use journal::{Change, Journal, JournalError, MemoryJournal};
 pub use ledger::{Batch, Cursor, Event, Future, JobFilter, Ledger, LedgerError, NewJob, Watch};
-pub use types::{Address, AddressError, Job, JobId, JobState, NodeKey, Transcoder, Wei};
+pub use types::{
+    Address, AddressError, Broadcaster, Job, JobId, JobState, NodeKey, Transcoder, Wei,
+};

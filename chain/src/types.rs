@@ -82,6 +82,7 @@ macro_rules! as_text {
 }
 
 as_text!(Address);
+as_text!(Broadcaster);
 as_text!(NodeKey);
 as_text!(Wei);
 
@@ -108,6 +109,49 @@ impl FromStr for NodeKey {
 
     fn from_str(text: &str) -> Result<Self, &'static str> {
         hex(text).map(Self).ok_or("a node key is 64 hex digits")
+    }
+}
+
+/// Whose stream a job is for, as far as its ledger knows.
+///
+/// Text form: that of the node's key, or of the account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Broadcaster {
+    /// In a job book, which knows no accounts.
+    Node(NodeKey),
+    /// On a chain: it created the job, pays, and signs receipts.
+    Account(Address),
+}
+
+impl Broadcaster {
+    /// Who pays and signs receipts; nobody in a job book.
+    #[must_use]
+    pub const fn account(&self) -> Option<Address> {
+        match self {
+            Self::Node(_) => None,
+            Self::Account(account) => Some(*account),
+        }
+    }
+}
+
+impl fmt::Display for Broadcaster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Node(node) => node.fmt(f),
+            Self::Account(account) => account.fmt(f),
+        }
+    }
+}
+
+impl FromStr for Broadcaster {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        if let Ok(account) = text.parse() {
+            return Ok(Self::Account(account));
+        }
+        let wrong = "a broadcaster is an address or the key of a node";
+        text.parse().map(Self::Node).map_err(|_| wrong)
     }
 }
 
@@ -176,8 +220,8 @@ pub struct Job {
     pub id: JobId,
     /// The source stream.
     pub stream: String,
-    /// The broadcaster's node.
-    pub broadcaster: NodeKey,
+    /// Whose stream it is.
+    pub broadcaster: Broadcaster,
     /// Names of the renditions that are wanted.
     pub profiles: Vec<String>,
     /// The highest price at which a transcoder may be elected.

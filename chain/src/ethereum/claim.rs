@@ -1,21 +1,9 @@
 //! EIP-712: what a transcoder signs when it claims a job.
 
-use ethers_core::{
-    abi::{Token, encode},
-    types::{Signature, U256},
-    utils::keccak256,
-};
+use ethers_core::{abi::Token, utils::keccak256};
 
+use super::eip712::{self, Domain, text, word};
 use crate::types::{Address, JobId, NodeKey};
-
-/// What a signature is for: one ledger on one chain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Domain {
-    /// 0 for a job book.
-    pub chain_id: u64,
-    /// The contract; for a job book the last 20 bytes of its random id.
-    pub contract: Address,
-}
 
 /// What a transcoder claims.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,31 +22,14 @@ pub struct Claim {
     pub expires_ms: u64,
 }
 
-const DOMAIN_TYPE: &str =
-    "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)";
 const CLAIM_TYPE: &str = "TranscodeSub(string streamId,uint256 jobId,bytes32 nodeId,\
      string[] addresses,uint64 sequence,uint64 expires)";
-
-fn word(bytes: [u8; 32]) -> Token {
-    Token::FixedBytes(bytes.to_vec())
-}
-
-fn text(text: &str) -> Token {
-    word(keccak256(text))
-}
 
 /// The hash that is signed (EIP-712, `encode(domainSeparator, hashStruct(message))`).
 #[must_use]
 pub fn digest(domain: &Domain, claim: &Claim) -> [u8; 32] {
-    let separator = keccak256(encode(&[
-        text(DOMAIN_TYPE),
-        text("Headwater"),
-        text("1"),
-        Token::Uint(domain.chain_id.into()),
-        Token::Address(domain.contract.0.into()),
-    ]));
     let addresses: Vec<u8> = claim.addresses.iter().flat_map(keccak256).collect();
-    let message = keccak256(encode(&[
+    let message = [
         text(CLAIM_TYPE),
         text(&claim.stream),
         Token::Uint(claim.job.0.into()),
@@ -66,47 +37,26 @@ pub fn digest(domain: &Domain, claim: &Claim) -> [u8; 32] {
         word(keccak256(addresses)),
         Token::Uint(claim.sequence.into()),
         Token::Uint(claim.expires_ms.into()),
-    ]));
-    let mut bytes = vec![0x19, 0x01];
-    bytes.extend_from_slice(&separator);
-    bytes.extend_from_slice(&message);
-    keccak256(bytes)
+    ];
+    eip712::digest(domain, &message)
 }
 
 /// Who signed a claim; `None` when the signature is none, or one of the two forms that
 /// only serve to make a second valid signature of the first.
 #[must_use]
 pub fn recover(domain: &Domain, claim: &Claim, signature: &[u8; 65]) -> Option<Address> {
-    let [r, s] = [&signature[..32], &signature[32..64]].map(U256::from_big_endian);
-    let v = signature[64];
-    if !matches!(v, 27 | 28) || s > half_order() {
-        return None;
-    }
-    let signature = Signature {
-        r,
-        s,
-        v: u64::from(v),
-    };
-    let address = signature.recover(digest(domain, claim)).ok()?;
-    Some(Address(address.0))
-}
-
-/// Half the order of secp256k1: of the two values of `s` that verify, only the lower one
-/// counts (EIP-2).
-fn half_order() -> U256 {
-    U256::from_big_endian(&[
-        0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-        0xff, 0x5d, 0x57, 0x6e, 0x73, 0x57, 0xa4, 0x50, 0x1d, 0xdf, 0xe9, 0x2f, 0x46, 0x68, 0x1b,
-        0x20, 0xa0,
-    ])
+    eip712::signer(digest(domain, claim), signature)
 }
 
 #[cfg(test)]
 mod tests {
-    use ethers_core::types::transaction::eip712::{Eip712 as _, TypedData};
+    use ethers_core::types::{
+        U256,
+        transaction::eip712::{Eip712 as _, TypedData},
+    };
 
     use super::*;
-    use crate::ethereum::Key;
+    use crate::ethereum::{Key, eip712::half_order};
 
     const DOMAIN: Domain = Domain {
         chain_id: 31337,

@@ -5,7 +5,11 @@ use std::{fmt, os::unix::fs::PermissionsExt as _, path::Path};
 use ethers_core::{rand::rngs::OsRng, types::H256};
 use ethers_signers::{LocalWallet, Signer as _};
 
-use super::claim::{Claim, Domain, digest};
+use super::{
+    claim::{Claim, digest},
+    eip712::Domain,
+    receipt::Segment,
+};
 use crate::types::Address;
 
 /// An Ethereum key. Never printed.
@@ -95,9 +99,20 @@ impl Key {
     /// Signs a claim: r, s, v.
     #[must_use]
     pub fn sign(&self, domain: &Domain, claim: &Claim) -> [u8; 65] {
+        self.sign_hash(digest(domain, claim))
+    }
+
+    /// Signs that a segment was fed to a transcoder: r, s, v. The same segment always gets
+    /// the same signature (RFC 6979).
+    #[must_use]
+    pub fn sign_segment(&self, domain: &Domain, segment: &Segment) -> [u8; 65] {
+        self.sign_hash(segment.digest(domain))
+    }
+
+    fn sign_hash(&self, hash: [u8; 32]) -> [u8; 65] {
         let signature = self
             .0
-            .sign_hash(H256::from(digest(domain, claim)))
+            .sign_hash(H256::from(hash))
             .expect("a hash of 32 bytes can be signed");
         let mut bytes = [0; 65];
         bytes.copy_from_slice(&signature.to_vec());

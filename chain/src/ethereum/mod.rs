@@ -1,11 +1,19 @@
 //! Keys, signatures and addresses as Ethereum has them. The only place that uses ethers.
 
 mod claim;
+mod eip712;
 pub mod election;
 mod key;
+mod receipt;
+mod receipts;
+mod tree;
 
-pub use claim::{Claim, Domain, digest, recover};
+pub use claim::{Claim, digest, recover};
+pub use eip712::Domain;
 pub use key::{Key, KeyError};
+pub use receipt::{Receipt, Segment};
+pub use receipts::Receipts;
+pub use tree::ReceiptTree;
 
 use ethers_core::rand::{RngCore as _, rngs::OsRng};
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     ethereum::election::elect,
     ledger::{Event, NewJob},
-    types::{Address, Job, JobId, JobState, Transcoder},
+    types::{Address, Broadcaster, Job, JobId, JobState, Transcoder},
 };
 
 /// One entry.
@@ -83,7 +83,7 @@ impl State {
                 let job = Job {
                     id,
                     stream: new.stream.clone(),
-                    broadcaster: new.broadcaster,
+                    broadcaster: Broadcaster::Node(new.broadcaster),
                     profiles: new.profiles.clone(),
                     max_price_per_segment: new.max_price_per_segment,
                     state: JobState::Open,

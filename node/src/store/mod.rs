@@ -5,6 +5,7 @@
 
 mod error;
 mod identity;
+mod journal;
 mod lock;
 
 use std::{
