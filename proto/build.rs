@@ -16,12 +16,13 @@ use prost_types::{
 
 /// How often each repeated field may stand: the name of a bound in `limits.rs`. A field
 /// that is missing here does not compile.
-const REPEATED: [(&str, &str); 9] = [
+const REPEATED: [(&str, &str); 10] = [
     ("JobProbe.renditions", "MAX_RENDITIONS"),
     ("MasterPlaylist.renditions", "MAX_RENDITIONS"),
     ("Nack.chunks", "MAX_CHUNKS"),
     ("NodeAddresses.addresses", "MAX_ADDRESSES"),
     ("NodeStatus.streams", "MAX_STATUS_STREAMS"),
+    ("ReceiptList.receipts", "MAX_RECEIPTS"),
     ("Redirect.nodes", "MAX_REDIRECT_NODES"),
     ("SubAck.path", "MAX_PATH"),
     ("TranscodeClaim.addresses", "MAX_ADDRESSES"),

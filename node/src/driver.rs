@@ -486,6 +486,7 @@ fn refusal(question: &Question) -> Option<Answer> {
         Question::Lookup { .. } => Some(Answer::Lookup),
         Question::CheckResult { .. } => Some(Answer::Result { accepted: false }),
         Question::Probe { .. } => Some(Answer::Probe { available: false }),
+        Question::Receipts { .. } => Some(Answer::Receipts(None)),
     }
 }
 

@@ -14,6 +14,7 @@ mod message;
 mod part;
 mod rendition;
 mod seal;
+mod segment;
 mod sign;
 mod verify;
 
@@ -24,13 +25,14 @@ pub use id::{
     NodeId, Position, RenditionName, RequestId, RoutingKey, Slot, StreamId,
 };
 pub use message::{
-    Cancel, Chunk, Finish, Gap, GetMasterPlaylist, Hello, JobProbe, JobProbeReply, MasterPlaylist,
-    MasterPlaylistData, MediaInfo, Message, Nack, NoRoute, NoRouteReason, NodeAddresses,
-    NodeStatus, NodeStatusData, NodeStatusReq, NotFound, Part, PartHeader, Ping, Redirect,
-    StreamEnd, StreamStatus, Sub, SubAck, SubState, TranscodeClaim, TranscodeResponse,
-    TranscodeResult, TranscodeSub,
+    Cancel, Chunk, Finish, Gap, GetMasterPlaylist, GetReceipts, Hello, JobProbe, JobProbeReply,
+    MasterPlaylist, MasterPlaylistData, MediaInfo, Message, Nack, NoRoute, NoRouteReason,
+    NodeAddresses, NodeStatus, NodeStatusData, NodeStatusReq, NotFound, Part, PartHeader, Ping,
+    ReceiptList, Receipts, ReceiptsWanted, Redirect, SegmentReceipt, StreamEnd, StreamStatus, Sub,
+    SubAck, SubState, TranscodeClaim, TranscodeResponse, TranscodeResult, TranscodeSub,
 };
 pub use rendition::{AddressText, Rendition, Roles};
 pub use seal::SealedAddresses;
+pub use segment::{RENDITIONS_CONTEXT, SEGMENT_CONTEXT, SegmentHasher, renditions_hash};
 pub use sign::{SIGNATURE_BYTES, Signed, SigningKey, Statement};
 pub use verify::{Checked, LinkVerifier, Violation};

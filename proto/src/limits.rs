@@ -31,6 +31,8 @@ pub const MAX_CODECS_BYTES: usize = 128;
 pub const MAX_AGENT_BYTES: usize = 64;
 /// Streams in one status.
 pub const MAX_STATUS_STREAMS: usize = 256;
+/// Receipts in one answer.
+pub const MAX_RECEIPTS: usize = 64;
 /// A SubAck is repeated after this long without data, in milliseconds.
 pub const SUB_ACK_INTERVAL_MS: u64 = 250;
 /// How long a GetMasterPlaylist is answered with changes, in milliseconds.

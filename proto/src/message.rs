@@ -58,6 +58,10 @@ pub enum Message {
     JobProbe(JobProbe),
     /// Answers [`Message::JobProbe`].
     JobProbeReply(JobProbeReply),
+    /// A transcoder asks the broadcaster for receipts.
+    GetReceipts(GetReceipts),
+    /// The receipts, signed by the broadcaster's account and, as a list, by its node.
+    Receipts(Receipts),
 }
 
 /// Who the neighbour is; its [`NodeId`] is proven by the connection.
@@ -449,4 +453,65 @@ pub struct JobProbeReply {
     pub available: bool,
     /// As in [`SubAck::load`].
     pub load: u8,
+}
+
+/// Asks the broadcaster of a job for receipts; answered by [`Receipts`] or [`NotFound`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GetReceipts {
+    /// Repeated in the answer.
+    pub request: RequestId,
+    /// How many more relays may pass it on.
+    pub hops_left: u8,
+    /// What the transcoder's node signed.
+    pub body: Signed<ReceiptsWanted>,
+}
+
+/// Which receipts a transcoder wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceiptsWanted {
+    /// The source stream.
+    pub stream: StreamId,
+    /// The job.
+    pub job: JobId,
+    /// The transcoder's node; it signs.
+    pub transcoder: NodeId,
+    /// The first segment of interest.
+    pub from_segment: u64,
+}
+
+/// Answers [`GetReceipts`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipts {
+    /// The request that is answered.
+    pub request: RequestId,
+    /// What the broadcaster's node signed.
+    pub body: Signed<ReceiptList>,
+}
+
+/// Receipts of a transcoder for one job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceiptList {
+    /// The source stream; its node signs.
+    pub stream: StreamId,
+    /// The job.
+    pub job: JobId,
+    /// The transcoder's node.
+    pub transcoder: NodeId,
+    /// As in [`ReceiptsWanted::from_segment`].
+    pub from_segment: u64,
+    /// The first that there are, by growing number, at most
+    /// [`crate::limits::MAX_RECEIPTS`]. A segment that is left out between two of them,
+    /// or in a list that is not full, has no receipt now.
+    pub receipts: Vec<SegmentReceipt>,
+}
+
+/// The broadcaster's account says that it fed a segment to the transcoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SegmentReceipt {
+    /// The segment.
+    pub segment: u64,
+    /// What it consisted of: see [`crate::SegmentHasher`].
+    pub source_hash: [u8; 32],
+    /// EIP-712 signature by the account of the job's broadcaster: r, s, v.
+    pub signature: [u8; 65],
 }

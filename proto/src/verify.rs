@@ -77,6 +77,8 @@ impl LinkVerifier {
             Message::MasterPlaylistData(data) => signed(&data.body)?,
             Message::NodeStatusData(data) => signed(&data.body)?,
             Message::TranscodeResponse(response) => signed(&response.body)?,
+            Message::GetReceipts(get) => signed(&get.body)?,
+            Message::Receipts(receipts) => signed(&receipts.body)?,
             Message::Hello(_)
             | Message::Ping(_)
             | Message::Pong(_)

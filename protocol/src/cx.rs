@@ -48,6 +48,8 @@ pub(crate) enum Asked {
     },
     /// This node's status.
     Status { to: Requester },
+    /// Receipts for a transcoder.
+    Receipts { to: Requester },
     /// Whether this node would take a job.
     Probe { to: Requester },
 }

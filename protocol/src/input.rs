@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use headwater_proto::{
     AddressText, Checked, JobId, ManifestId, MasterPlaylist, Message, NodeId, NodeStatus,
-    PartHeader, Position, RenditionName, Roles, Signed, StreamEnd, StreamId, TranscodeClaim,
-    TranscodeResult, Violation,
+    PartHeader, Position, ReceiptList, ReceiptsWanted, RenditionName, Roles, Signed, StreamEnd,
+    StreamId, TranscodeClaim, TranscodeResult, Violation,
 };
 
 /// One thing that happened, to be given to [`crate::Node::handle`].
@@ -190,6 +190,11 @@ pub enum Command {
         /// What the broadcaster is told.
         body: Signed<TranscodeResult>,
     },
+    /// Asks the broadcaster of a job, held now or before, for receipts.
+    GetReceipts {
+        /// What is wanted; this node is the transcoder in it.
+        body: Signed<ReceiptsWanted>,
+    },
 }
 
 /// What the driver answers to a [`crate::Question`].
@@ -211,6 +216,8 @@ pub enum Answer {
     },
     /// This node's status.
     Status(Signed<NodeStatus>),
+    /// The receipts; `None` when the transcoder never held the job.
+    Receipts(Option<Signed<ReceiptList>>),
     /// The search for somebody closer has ended; what it brought is told as links.
     Lookup,
     /// Whether this node would take a job.

@@ -1,8 +1,8 @@
 //! Where every input goes.
 
 use headwater_proto::{
-    JobProbe, ManifestId, Message, NoRouteReason, NodeId, NodeStatusReq, Ping, RequestId, Sub,
-    TranscodeResponse, Violation,
+    GetReceipts, JobProbe, ManifestId, Message, NoRouteReason, NodeId, NodeStatusReq, Ping,
+    RequestId, Sub, TranscodeResponse, Violation,
     limits::{MAX_ADDRESSES, MAX_HOPS},
 };
 
@@ -211,6 +211,9 @@ impl Node {
                 }
                 Err(error) => Err(error),
             },
+            Command::GetReceipts { body } => {
+                return self.request(What::Receipts(body), Requester::Command(id), MAX_HOPS);
+            }
         };
         self.cx.reply(id, result.map(|()| Reply::Done));
     }
@@ -376,6 +379,18 @@ impl Node {
                 };
                 self.requests.on_answer(cx, from, reply.request, outcome);
             }
+            Message::GetReceipts(GetReceipts {
+                request,
+                hops_left,
+                body,
+            }) => {
+                let to = Requester::Peer(from, request);
+                self.request(What::Receipts(body), to, hops_left);
+            }
+            Message::Receipts(receipts) => {
+                let outcome = Outcome::Receipts(receipts.body);
+                self.requests.on_answer(cx, from, receipts.request, outcome);
+            }
         }
     }
 
@@ -466,6 +481,13 @@ impl Node {
                 };
                 cx.ask(Question::CheckResult { body }, asked)
             }
+            What::Receipts(body) => {
+                cx.stats.receipts_asked += 1;
+                cx.ask(
+                    Question::Receipts { body },
+                    Asked::Receipts { to: requester },
+                )
+            }
         };
         if !asked {
             let busy = Failure::NoRoute(NoRouteReason::Overloaded);
@@ -524,6 +546,15 @@ impl Node {
                 let outcome = if let Answer::Status(body) = given {
                     Outcome::Status(body)
                 } else {
+                    Outcome::Failed(Failure::NotFound)
+                };
+                answer(cx, to, outcome);
+            }
+            Asked::Receipts { to } => {
+                let outcome = if let Answer::Receipts(Some(body)) = given {
+                    Outcome::Receipts(body)
+                } else {
+                    cx.stats.receipts_refused += 1;
                     Outcome::Failed(Failure::NotFound)
                 };
                 answer(cx, to, outcome);
@@ -590,6 +621,7 @@ fn asks(message: &Message) -> Asks {
         Message::NodeStatusReq(get) => Asks::Answer(get.request),
         Message::TranscodeResponse(response) => Asks::Answer(response.request),
         Message::JobProbe(probe) => Asks::Answer(probe.request),
+        Message::GetReceipts(get) => Asks::Answer(get.request),
         Message::TranscodeSub(sub) if sub.branch => Asks::Answer(sub.request),
         Message::TranscodeSub(_) | Message::Ping(_) | Message::Nack(_) => Asks::Work,
         Message::Hello(_)
@@ -605,7 +637,8 @@ fn asks(message: &Message) -> Asks {
         | Message::Gap(_)
         | Message::MasterPlaylistData(_)
         | Message::NodeStatusData(_)
-        | Message::JobProbeReply(_) => Asks::Nothing,
+        | Message::JobProbeReply(_)
+        | Message::Receipts(_) => Asks::Nothing,
     }
 }
 

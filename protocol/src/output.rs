@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use headwater_proto::{
     AddressText, JobId, ManifestId, MasterPlaylist, MediaInfo, Message, NoRouteReason,
-    NodeAddresses, NodeId, NodeStatus, Position, RenditionName, Signed, StreamId, TranscodeClaim,
-    TranscodeResult,
+    NodeAddresses, NodeId, NodeStatus, Position, ReceiptList, ReceiptsWanted, RenditionName,
+    Signed, StreamId, TranscodeClaim, TranscodeResult,
 };
 
 use crate::input::{AskId, CommandId, DialId};
@@ -115,6 +115,8 @@ pub(crate) fn message_bytes(message: &Message) -> usize {
         Message::TranscodeResponse(response) => short(response.body.bytes().len()),
         Message::MasterPlaylistData(data) => short(data.body.bytes().len()),
         Message::NodeStatusData(data) => short(data.body.bytes().len()),
+        Message::GetReceipts(get) => short(get.body.bytes().len()),
+        Message::Receipts(receipts) => short(receipts.body.bytes().len()),
         Message::Finish(finish) => short(finish.body.bytes().len()),
         Message::Nack(nack) => 24 + 3 * nack.chunks.len(),
         Message::Hello(_) => SHORT_BYTES,
@@ -215,6 +217,11 @@ pub enum Question {
         /// What the transcoder signed.
         body: Signed<TranscodeResult>,
     },
+    /// The receipts that a transcoder wants; answered by [`crate::Answer::Receipts`].
+    Receipts {
+        /// What the transcoder's node signed; its stream is of this node.
+        body: Signed<ReceiptsWanted>,
+    },
     /// This node's status; answered by [`crate::Answer::Status`].
     Status,
     /// Nobody with a link is closer to this node: find somebody who is, by a walk through
@@ -242,6 +249,8 @@ pub enum Reply {
     Done,
     /// Another node's status.
     Status(Signed<NodeStatus>),
+    /// Receipts; their signatures are not checked yet.
+    Receipts(Signed<ReceiptList>),
     /// A transcoder's answer to a probe.
     Probe {
         /// It would take the job.

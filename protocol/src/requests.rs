@@ -1,4 +1,5 @@
-//! Requests that are routed to one node and answered once: status, probe, response.
+//! Requests that are routed to one node and answered once: status, probe, response,
+//! receipts.
 //!
 //! Every request is answered: by its target, or by the first node that can't bring it
 //! further. A node asks its best candidate, then alternates: at once when one refuses,
@@ -9,9 +10,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use headwater_proto::{
-    JobProbe, JobProbeReply, MasterPlaylist, MasterPlaylistData, Message, NoRouteReason, NodeId,
-    NodeStatus, NodeStatusData, NodeStatusReq, RenditionName, RequestId, Signed, StreamId,
-    TranscodeResponse, TranscodeResult, limits::MAX_HOPS,
+    GetReceipts, JobProbe, JobProbeReply, MasterPlaylist, MasterPlaylistData, Message,
+    NoRouteReason, NodeId, NodeStatus, NodeStatusData, NodeStatusReq, ReceiptList, Receipts,
+    ReceiptsWanted, RenditionName, RequestId, Signed, StreamId, TranscodeResponse, TranscodeResult,
+    limits::MAX_HOPS,
 };
 
 use crate::{
@@ -33,6 +35,7 @@ pub(crate) enum What {
         renditions: Vec<RenditionName>,
     },
     Response(Signed<TranscodeResult>),
+    Receipts(Signed<ReceiptsWanted>),
 }
 
 impl What {
@@ -41,6 +44,7 @@ impl What {
             Self::Status(node) => *node,
             Self::Probe { transcoder, .. } => *transcoder,
             Self::Response(body) => body.value().stream.node,
+            Self::Receipts(body) => body.value().stream.node,
         }
     }
 
@@ -67,6 +71,11 @@ impl What {
                 hops_left,
                 body,
             }),
+            Self::Receipts(body) => Message::GetReceipts(GetReceipts {
+                request,
+                hops_left,
+                body,
+            }),
         }
     }
 
@@ -79,9 +88,19 @@ impl What {
                 let (asked, manifest) = (&body.value().stream, master.value().manifest);
                 manifest.node == asked.node && manifest.broadcast == asked.broadcast
             }
-            (Self::Status(_) | Self::Response(_), Outcome::Probe { .. })
-            | (Self::Probe { .. } | Self::Response(_), Outcome::Status(_))
-            | (Self::Probe { .. } | Self::Status(_), Outcome::Master(_)) => false,
+            (Self::Receipts(body), Outcome::Receipts(list)) => {
+                let (wanted, list) = (body.value(), list.value());
+                list.stream == wanted.stream
+                    && list.job == wanted.job
+                    && list.transcoder == wanted.transcoder
+                    && list.from_segment == wanted.from_segment
+            }
+            (Self::Status(_) | Self::Response(_) | Self::Receipts(_), Outcome::Probe { .. })
+            | (Self::Probe { .. } | Self::Response(_) | Self::Receipts(_), Outcome::Status(_))
+            | (Self::Probe { .. } | Self::Status(_) | Self::Receipts(_), Outcome::Master(_))
+            | (Self::Probe { .. } | Self::Status(_) | Self::Response(_), Outcome::Receipts(_)) => {
+                false
+            }
         }
     }
 }
@@ -92,6 +111,7 @@ pub(crate) enum Outcome {
     Status(Signed<NodeStatus>),
     Probe { available: bool, load: u8 },
     Master(Signed<MasterPlaylist>),
+    Receipts(Signed<ReceiptList>),
     Failed(Failure),
 }
 
@@ -260,7 +280,8 @@ impl Requests {
             outcome @ (Outcome::Failed(Failure::NotFound | Failure::NoPeers)
             | Outcome::Status(_)
             | Outcome::Probe { .. }
-            | Outcome::Master(_)) => self.end(cx, request, outcome),
+            | Outcome::Master(_)
+            | Outcome::Receipts(_)) => self.end(cx, request, outcome),
         }
     }
 
@@ -353,6 +374,7 @@ pub(crate) fn answer(cx: &mut Cx, requester: Requester, outcome: Outcome) {
                 Outcome::Status(body) => Ok(Reply::Status(body)),
                 Outcome::Probe { available, load } => Ok(Reply::Probe { available, load }),
                 Outcome::Master(_) => Ok(Reply::Done),
+                Outcome::Receipts(body) => Ok(Reply::Receipts(body)),
                 Outcome::Failed(failure) => Err(CommandError::Failed(failure)),
             },
         ),
@@ -371,6 +393,7 @@ pub(crate) fn answer(cx: &mut Cx, requester: Requester, outcome: Outcome) {
                 Outcome::Master(body) => {
                     Message::MasterPlaylistData(MasterPlaylistData { request, body })
                 }
+                Outcome::Receipts(body) => Message::Receipts(Receipts { request, body }),
                 Outcome::Failed(Failure::NotFound) => return cx.not_found(peer, request),
                 Outcome::Failed(Failure::NoRoute(reason)) => {
                     return cx.no_route(peer, request, reason);

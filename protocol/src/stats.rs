@@ -65,6 +65,10 @@ pub struct Stats {
     pub stale_claims: u64,
     /// Claims that the driver refused.
     pub refused_claims: u64,
+    /// Requests for receipts that this node had to answer, and those it refused.
+    pub receipts_asked: u64,
+    /// See [`Stats::receipts_asked`].
+    pub receipts_refused: u64,
     /// Routed requests of others that were passed on.
     pub requests_relayed: u64,
     /// Requests turned away because a limit was reached.

@@ -82,6 +82,8 @@ impl Answerer {
                 let snapshot = self.core.snapshot().await.ok()?;
                 Answer::Status(status::sign(&self.about, &snapshot, &self.net, &self.key))
             }
+            // Nothing is owed for jobs of a job book.
+            Question::Receipts { .. } => Answer::Receipts(None),
             Question::Probe { .. } => Answer::Probe {
                 available: self.accepts_jobs,
             },

@@ -198,6 +198,16 @@ fn counters(page: &mut Page, snapshot: &Snapshot) {
             stats.stale_claims,
         ),
         (
+            "receipts_asked",
+            "Requests of transcoders for receipts.",
+            stats.receipts_asked,
+        ),
+        (
+            "receipts_refused",
+            "Those of them that were not answered with receipts.",
+            stats.receipts_refused,
+        ),
+        (
             "overloaded",
             "Requests turned away at a limit.",
             stats.overloaded,

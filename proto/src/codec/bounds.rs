@@ -2,13 +2,14 @@
 //! sent, and what is out of bounds is not read.
 
 use crate::{
-    Chunk, MasterPlaylist, MediaInfo, Message, NodeStatus, PartHeader, Position, Rendition, Signed,
-    Slot, Statement, StreamEnd, StreamStatus, TranscodeClaim, TranscodeResult,
+    Chunk, MasterPlaylist, MediaInfo, Message, NodeStatus, PartHeader, Position, ReceiptList,
+    ReceiptsWanted, Rendition, Signed, Slot, Statement, StreamEnd, StreamStatus, TranscodeClaim,
+    TranscodeResult,
     error::OutOfBounds,
     limits::{
         CHUNK_BYTES, MAX_ADDRESSES, MAX_AGENT_BYTES, MAX_CHUNKS, MAX_CODECS_BYTES, MAX_HOPS,
-        MAX_INIT, MAX_PART_BYTES, MAX_PARTS, MAX_PATH, MAX_REDIRECT_NODES, MAX_RENDITIONS,
-        MAX_SEGMENT, MAX_START, MAX_STATUS_STREAMS, MAX_UNIX_MS,
+        MAX_INIT, MAX_PART_BYTES, MAX_PARTS, MAX_PATH, MAX_RECEIPTS, MAX_REDIRECT_NODES,
+        MAX_RENDITIONS, MAX_SEGMENT, MAX_START, MAX_STATUS_STREAMS, MAX_UNIX_MS,
     },
 };
 
@@ -62,6 +63,11 @@ pub(super) fn message(message: &Message) -> Result {
             within(probe.renditions.len() <= MAX_RENDITIONS, "renditions")?;
             hops(probe.hops_left)
         }
+        Message::GetReceipts(get) => {
+            hops(get.hops_left)?;
+            signed(&get.body)
+        }
+        Message::Receipts(receipts) => signed(&receipts.body),
         Message::Ping(_)
         | Message::Pong(_)
         | Message::NotFound(_)
@@ -134,6 +140,19 @@ pub(super) fn node_status(status: &NodeStatus) -> Result {
 
 pub(super) fn transcode_result(result: &TranscodeResult) -> Result {
     renditions(&result.renditions)
+}
+
+pub(super) fn receipts_wanted(wanted: &ReceiptsWanted) -> Result {
+    within(wanted.from_segment <= MAX_SEGMENT, "from_segment")
+}
+
+pub(super) fn receipt_list(list: &ReceiptList) -> Result {
+    within(list.from_segment <= MAX_SEGMENT, "from_segment")?;
+    within(list.receipts.len() <= MAX_RECEIPTS, "receipts")?;
+    let numbers = || list.receipts.iter().map(|receipt| receipt.segment);
+    within(numbers().is_sorted_by(|a, b| a < b), "segment")?;
+    let wanted = list.from_segment..=MAX_SEGMENT;
+    within(numbers().all(|number| wanted.contains(&number)), "segment")
 }
 
 fn renditions(renditions: &[Rendition]) -> Result {

@@ -11,10 +11,11 @@ use super::{
     wire::{self, envelope::Body},
 };
 use crate::{
-    Cancel, Finish, Gap, GetMasterPlaylist, Hello, JobId, JobProbe, JobProbeReply,
+    Cancel, Finish, Gap, GetMasterPlaylist, GetReceipts, Hello, JobId, JobProbe, JobProbeReply,
     MasterPlaylistData, Message, Nack, NoRoute, NoRouteReason, NodeAddresses, NodeStatusData,
-    NodeStatusReq, NotFound, Part, Ping, Redirect, RequestId, SealedAddresses, Signed, Statement,
-    Sub, SubAck, SubState, TranscodeClaim, TranscodeResponse, TranscodeSub, error::DecodeError,
+    NodeStatusReq, NotFound, Part, Ping, Receipts, Redirect, RequestId, SealedAddresses, Signed,
+    Statement, Sub, SubAck, SubState, TranscodeClaim, TranscodeResponse, TranscodeSub,
+    error::DecodeError,
 };
 
 pub(super) fn out(message: &Message) -> Body {
@@ -76,12 +77,10 @@ pub(super) fn out(message: &Message) -> Body {
         }),
         Message::NodeStatusData(data) => Body::NodeStatusData(reply_out(data.request, &data.body)),
         Message::TranscodeSub(sub) => Body::TranscodeSub(transcode_sub_out(sub)),
-        Message::TranscodeResponse(response) => Body::TranscodeResponse(wire::SignedRequest {
-            request: response.request.0,
-            hops_left: u32::from(response.hops_left),
-            body: response.body.bytes().clone(),
-            signature: Bytes::copy_from_slice(response.body.signature()),
-        }),
+        Message::TranscodeResponse(response) => {
+            let (request, hops_left) = (response.request, response.hops_left);
+            Body::TranscodeResponse(request_out(request, hops_left, &response.body))
+        }
         Message::JobProbe(probe) => Body::JobProbe(wire::JobProbe {
             request: probe.request.0,
             transcoder: node_out(probe.transcoder),
@@ -94,12 +93,25 @@ pub(super) fn out(message: &Message) -> Body {
             available: reply.available,
             load: u32::from(reply.load),
         }),
+        Message::GetReceipts(get) => {
+            Body::GetReceipts(request_out(get.request, get.hops_left, &get.body))
+        }
+        Message::Receipts(receipts) => Body::Receipts(reply_out(receipts.request, &receipts.body)),
     }
 }
 
 fn reply_out<T>(request: RequestId, body: &Signed<T>) -> wire::SignedReply {
     wire::SignedReply {
         request: request.0,
+        body: body.bytes().clone(),
+        signature: Bytes::copy_from_slice(body.signature()),
+    }
+}
+
+fn request_out<T>(request: RequestId, hops_left: u8, body: &Signed<T>) -> wire::SignedRequest {
+    wire::SignedRequest {
+        request: request.0,
+        hops_left: u32::from(hops_left),
         body: body.bytes().clone(),
         signature: Bytes::copy_from_slice(body.signature()),
     }
@@ -238,6 +250,15 @@ pub(super) fn read(body: Body) -> Result<Message, DecodeError> {
             request: RequestId(reply.request),
             available: reply.available,
             load: byte(reply.load, "load")?,
+        }),
+        Body::GetReceipts(request) => Message::GetReceipts(GetReceipts {
+            request: RequestId(request.request),
+            hops_left: byte(request.hops_left, "hops_left")?,
+            body: Signed::from_wire(request.body, &request.signature)?,
+        }),
+        Body::Receipts(reply) => Message::Receipts(Receipts {
+            request: RequestId(reply.request),
+            body: signed(reply)?,
         }),
     })
 }

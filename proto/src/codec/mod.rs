@@ -187,8 +187,9 @@ fn own_memory(mut body: Body, header_bytes: usize) -> Body {
         Body::Finish(reply)
         | Body::Part(reply)
         | Body::MasterPlaylistData(reply)
-        | Body::NodeStatusData(reply) => &mut reply.body,
-        Body::TranscodeResponse(request) => &mut request.body,
+        | Body::NodeStatusData(reply)
+        | Body::Receipts(reply) => &mut reply.body,
+        Body::TranscodeResponse(request) | Body::GetReceipts(request) => &mut request.body,
         Body::Hello(_)
         | Body::Ping(_)
         | Body::Pong(_)

@@ -188,6 +188,8 @@ mod tests {
             &MASTER_PLAYLIST,
             &NODE_STATUS,
             &TRANSCODE_RESULT,
+            &RECEIPTS_WANTED,
+            &RECEIPT_LIST,
         ];
         check(&ENVELOPE);
         statements.into_iter().for_each(check);

@@ -14,8 +14,8 @@ use super::{
     wire,
 };
 use crate::{
-    JobId, MasterPlaylist, MediaInfo, NodeId, NodeStatus, PartHeader, Statement, StreamEnd,
-    StreamStatus, TranscodeResult,
+    JobId, MasterPlaylist, MediaInfo, NodeId, NodeStatus, PartHeader, ReceiptList, ReceiptsWanted,
+    SegmentReceipt, Statement, StreamEnd, StreamStatus, TranscodeResult,
     error::{DecodeError, OutOfBounds},
 };
 
@@ -241,4 +241,84 @@ impl Statement for TranscodeResult {
             renditions: renditions_in(result.renditions)?,
         })
     }
+}
+
+impl Statement for ReceiptsWanted {
+    const CONTEXT: &'static str = "headwater 2026 v1 receipts wanted";
+
+    fn author(&self) -> NodeId {
+        self.transcoder
+    }
+
+    fn check(&self) -> Result<(), OutOfBounds> {
+        bounds::receipts_wanted(self)
+    }
+
+    fn encode(&self) -> Bytes {
+        let wanted = wire::ReceiptsWanted {
+            stream: Some(stream_out(&self.stream)),
+            job: self.job.0,
+            transcoder: node_out(self.transcoder),
+            from_segment: self.from_segment,
+        };
+        wanted.encode_to_vec().into()
+    }
+
+    fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
+        let wanted = read::<wire::ReceiptsWanted>(bytes, &scan::RECEIPTS_WANTED)?;
+        checked(Self {
+            stream: stream_in(wanted.stream)?,
+            job: JobId(wanted.job),
+            transcoder: node_in(&wanted.transcoder)?,
+            from_segment: wanted.from_segment,
+        })
+    }
+}
+
+impl Statement for ReceiptList {
+    const CONTEXT: &'static str = "headwater 2026 v1 receipt list";
+
+    fn author(&self) -> NodeId {
+        self.stream.node
+    }
+
+    fn check(&self) -> Result<(), OutOfBounds> {
+        bounds::receipt_list(self)
+    }
+
+    fn encode(&self) -> Bytes {
+        let receipts = self.receipts.iter().map(|receipt| wire::SegmentReceipt {
+            segment: receipt.segment,
+            source_hash: Bytes::copy_from_slice(&receipt.source_hash),
+            signature: Bytes::copy_from_slice(&receipt.signature),
+        });
+        let list = wire::ReceiptList {
+            stream: Some(stream_out(&self.stream)),
+            job: self.job.0,
+            transcoder: node_out(self.transcoder),
+            from_segment: self.from_segment,
+            receipts: receipts.collect(),
+        };
+        list.encode_to_vec().into()
+    }
+
+    fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
+        let list = read::<wire::ReceiptList>(bytes, &scan::RECEIPT_LIST)?;
+        let receipts: Result<_, _> = list.receipts.iter().map(receipt_in).collect();
+        checked(Self {
+            stream: stream_in(list.stream)?,
+            job: JobId(list.job),
+            transcoder: node_in(&list.transcoder)?,
+            from_segment: list.from_segment,
+            receipts: receipts?,
+        })
+    }
+}
+
+fn receipt_in(receipt: &wire::SegmentReceipt) -> Result<SegmentReceipt, DecodeError> {
+    Ok(SegmentReceipt {
+        segment: receipt.segment,
+        source_hash: array(&receipt.source_hash, "source_hash")?,
+        signature: array(&receipt.signature, "signature")?,
+    })
 }

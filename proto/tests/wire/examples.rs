@@ -59,7 +59,15 @@ type Named = (&'static str, Message);
 
 /// Every kind of message, named.
 pub(super) fn all() -> Vec<Named> {
-    [greetings(), subscriptions(), data(), answers(), jobs()].concat()
+    [
+        greetings(),
+        subscriptions(),
+        data(),
+        answers(),
+        jobs(),
+        receipts(),
+    ]
+    .concat()
 }
 
 fn greetings() -> Vec<Named> {
@@ -305,6 +313,47 @@ fn jobs() -> Vec<Named> {
                 request,
                 available: true,
                 load: 1,
+            }),
+        ),
+    ]
+}
+
+fn receipts() -> Vec<Named> {
+    let request = RequestId(300);
+    let key = key();
+    let transcoder = key.node_id();
+    let wanted = ReceiptsWanted {
+        stream: stream(),
+        job: JobId(4),
+        transcoder,
+        from_segment: 5,
+    };
+    let receipt = |segment| SegmentReceipt {
+        segment,
+        source_hash: [6; 32],
+        signature: [8; 65],
+    };
+    let list = ReceiptList {
+        stream: stream(),
+        job: JobId(4),
+        transcoder,
+        from_segment: 5,
+        receipts: vec![receipt(5), receipt(7)],
+    };
+    vec![
+        (
+            "get_receipts",
+            Message::GetReceipts(GetReceipts {
+                request,
+                hops_left: 16,
+                body: Signed::sign(wanted, &key),
+            }),
+        ),
+        (
+            "receipts",
+            Message::Receipts(Receipts {
+                request,
+                body: Signed::sign(list, &key),
             }),
         ),
     ]

@@ -57,6 +57,8 @@ pub(super) fn kinds() -> Vec<(u64, BoxedStrategy<Message>)> {
         (16, master_playlist_data().boxed()),
         (18, node_status_data().boxed()),
         (20, transcode_response().boxed()),
+        (23, get_receipts().boxed()),
+        (24, receipts().boxed()),
     ];
     simple.into_iter().chain(signed).collect()
 }
@@ -344,6 +346,53 @@ fn transcode_response() -> impl Strategy<Value = Message> {
                 hops_left,
                 body: Signed::sign(result, &key()),
             })
+        },
+    )
+}
+
+fn get_receipts() -> impl Strategy<Value = Message> {
+    let numbers = (any::<u64>(), 0..=MAX_SEGMENT);
+    (request(), hops(), stream(), node(), numbers).prop_map(
+        |(request, hops_left, stream, transcoder, (job, from_segment))| {
+            let wanted = ReceiptsWanted {
+                stream,
+                job: JobId(job),
+                transcoder,
+                from_segment,
+            };
+            Message::GetReceipts(GetReceipts {
+                request,
+                hops_left,
+                body: Signed::sign(wanted, &key()),
+            })
+        },
+    )
+}
+
+fn receipts() -> impl Strategy<Value = Message> {
+    let room = MAX_RECEIPTS as u64;
+    let one = (any::<[u8; 32]>(), any::<u8>(), 1..=1000_u64);
+    let numbers = (any::<u64>(), 0..=MAX_SEGMENT - 1000 * room);
+    (request(), stream(), node(), numbers, few(one, MAX_RECEIPTS)).prop_map(
+        |(request, stream, transcoder, (job, from_segment), receipts)| {
+            let mut segment = from_segment;
+            let receipts = receipts.into_iter().map(|(source_hash, byte, step)| {
+                segment += step;
+                SegmentReceipt {
+                    segment,
+                    source_hash,
+                    signature: [byte; 65],
+                }
+            });
+            let list = ReceiptList {
+                stream,
+                job: JobId(job),
+                transcoder,
+                from_segment,
+                receipts: receipts.collect(),
+            };
+            let body = Signed::sign(list, &key());
+            Message::Receipts(Receipts { request, body })
         },
     )
 }

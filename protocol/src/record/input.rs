@@ -2,9 +2,9 @@
 //! the wire, so that the wire's codec is the only one.
 
 use headwater_proto::{
-    AddressText, Finish, ManifestId, MasterPlaylist, MasterPlaylistData, Message, NodeStatusData,
-    Part, Position, RequestId, StreamId, TranscodeClaim, TranscodeResponse, TranscodeSub,
-    Violation, encode,
+    AddressText, Finish, GetReceipts, ManifestId, MasterPlaylist, MasterPlaylistData, Message,
+    NodeStatusData, Part, Position, Receipts, RequestId, StreamId, TranscodeClaim,
+    TranscodeResponse, TranscodeSub, Violation, encode,
 };
 
 use super::{bytes::Put, config::put_roles};
@@ -160,6 +160,15 @@ fn put_command(out: &mut Vec<u8>, command: &Command) {
             out.bytes(transcoder.public_key());
             out.u64(job.0);
         }
+        Command::GetReceipts { body } => {
+            out.u8(14);
+            let get = GetReceipts {
+                request: REQUEST,
+                hops_left: 0,
+                body: body.clone(),
+            };
+            put_message(out, &Message::GetReceipts(get));
+        }
     }
 }
 
@@ -195,6 +204,15 @@ fn put_answer(out: &mut Vec<u8>, answer: &Answer) {
             out.flag(*available);
         }
         Answer::Lookup => out.u8(6),
+        Answer::Receipts(list) => {
+            out.u8(7);
+            out.flag(list.is_some());
+            if let Some(body) = list {
+                let body = body.clone();
+                let request = REQUEST;
+                put_message(out, &Message::Receipts(Receipts { request, body }));
+            }
+        }
     }
 }
 

@@ -118,6 +118,11 @@ fn put_question(out: &mut Vec<u8>, question: &Question) {
             out.blob(body.bytes());
             out.bytes(body.signature());
         }
+        Question::Receipts { body } => {
+            out.u8(3);
+            out.blob(body.bytes());
+            out.bytes(body.signature());
+        }
         Question::Claim { .. }
         | Question::Status
         | Question::Probe { .. }
@@ -132,6 +137,11 @@ fn put_result(out: &mut Vec<u8>, result: &Result<Reply, CommandError>) {
     match result {
         Ok(Reply::Status(body)) => {
             out.u8(0);
+            out.blob(body.bytes());
+            out.bytes(body.signature());
+        }
+        Ok(Reply::Receipts(body)) => {
+            out.u8(2);
             out.blob(body.bytes());
             out.bytes(body.signature());
         }

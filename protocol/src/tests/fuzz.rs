@@ -3,10 +3,11 @@
 
 use bytes::Bytes;
 use headwater_proto::{
-    AddressText, Cancel, Checked, Chunk, Finish, Gap, GetMasterPlaylist, JobId, JobProbe,
-    JobProbeReply, MasterPlaylistData, Message, Nack, NoRoute, NoRouteReason, NodeAddresses,
-    NodeId, NodeStatusReq, NotFound, Part, Ping, Position, Redirect, RequestId, Roles, Slot,
-    StreamId, Sub, SubAck, SubState, TranscodeClaim, TranscodeSub,
+    AddressText, Cancel, Checked, Chunk, Finish, Gap, GetMasterPlaylist, GetReceipts, JobId,
+    JobProbe, JobProbeReply, MasterPlaylistData, Message, Nack, NoRoute, NoRouteReason,
+    NodeAddresses, NodeId, NodeStatusReq, NotFound, Part, Ping, Position, ReceiptList, Receipts,
+    ReceiptsWanted, Redirect, RequestId, Roles, SegmentReceipt, Signed, Slot, StreamId, Sub,
+    SubAck, SubState, TranscodeClaim, TranscodeSub,
 };
 use proptest::prelude::*;
 
@@ -144,7 +145,7 @@ impl Script {
         a: u8,
         b: u8,
     ) -> (
-        headwater_proto::Signed<headwater_proto::PartHeader>,
+        Signed<headwater_proto::PartHeader>,
         Vec<Bytes>,
     ) {
         let host = usize::from(a % 3);
@@ -220,7 +221,7 @@ impl Script {
 
     fn answer(&self, c: u8) -> Answer {
         let address = AddressText::new("/ip4/192.0.2.1/tcp/4935").unwrap();
-        match c % 6 {
+        match c % 7 {
             0 => Answer::Claim(Some((self.claim(c, c), [0; 65]))),
             1 => Answer::ClaimGranted {
                 addresses: vec![address],
@@ -228,6 +229,7 @@ impl Script {
             2 => Answer::ClaimRefused,
             3 => Answer::Result { accepted: true },
             4 => Answer::Lookup,
+            5 => Answer::Receipts((c > 100).then(|| self.receipts(c, c))),
             _ => Answer::Probe { available: true },
         }
     }
@@ -244,12 +246,39 @@ impl Script {
         }
     }
 
+    fn wanted(&self, b: u8, c: u8) -> Signed<ReceiptsWanted> {
+        let wanted = ReceiptsWanted {
+            stream: self.stream(b),
+            job: JobId(u64::from(c % 2)),
+            transcoder: self.peer(c),
+            from_segment: u64::from(c / 64),
+        };
+        Signed::sign(wanted, &key(b))
+    }
+
+    fn receipts(&self, b: u8, c: u8) -> Signed<ReceiptList> {
+        let wanted = self.wanted(b, c).value().clone();
+        let receipt = SegmentReceipt {
+            segment: wanted.from_segment,
+            source_hash: [0; 32],
+            signature: [0; 65],
+        };
+        let list = ReceiptList {
+            stream: wanted.stream,
+            job: wanted.job,
+            transcoder: wanted.transcoder,
+            from_segment: wanted.from_segment,
+            receipts: vec![receipt; usize::from(b % 2)],
+        };
+        Signed::sign(list, &key(b))
+    }
+
     fn command(&mut self, a: u8, b: u8, c: u8) -> Input {
         let stream = self.stream(b);
         let from = (c.is_multiple_of(3)).then(|| Self::position(c));
         let job = JobId(u64::from(c % 3));
         let manifest = self.world.manifest(usize::from(b % 3));
-        let command = match a % 14 {
+        let command = match a % 15 {
             0 => Command::Publish { stream },
             1..=3 => {
                 let (header, chunks) = self.part(b, c);
@@ -273,6 +302,9 @@ impl Script {
                 transcoder: self.peer(c),
                 job: JobId(u64::from(c % 2)),
             },
+            13 => Command::GetReceipts {
+                body: self.wanted(b, c),
+            },
             _ => Command::StopJob { job },
         };
         self.commands += 1;
@@ -290,7 +322,7 @@ impl Script {
         } else {
             Slot::Part(Self::position(b))
         };
-        match op / 8 % 24 {
+        match op / 8 % 26 {
             0..=2 => Message::Sub(Sub {
                 request,
                 stream,
@@ -375,6 +407,15 @@ impl Script {
                 stream,
                 renditions: Vec::new(),
                 hops_left,
+            }),
+            23 => Message::GetReceipts(GetReceipts {
+                request,
+                hops_left,
+                body: self.wanted(b, c),
+            }),
+            24 => Message::Receipts(Receipts {
+                request,
+                body: self.receipts(b, c),
             }),
             _ if b.is_multiple_of(2) => Message::Pong(Ping { nonce: 1 }),
             _ => Message::JobProbeReply(JobProbeReply {

@@ -14,6 +14,7 @@ mod hostile;
 mod lookups;
 mod masters;
 mod model;
+mod receipts;
 mod repair;
 mod routes;
 mod seen;

@@ -9,8 +9,8 @@ use std::{
 use bytes::Bytes;
 use headwater_proto::{
     AddressText, BroadcastId, JobId, ManifestId, MasterPlaylist, MediaInfo, Message, NodeId,
-    NodeStatus, PartHeader, Position, Roles, Signed, SigningKey, Slot, StreamEnd, StreamId,
-    TranscodeClaim,
+    NodeStatus, PartHeader, Position, ReceiptList, ReceiptsWanted, Roles, SegmentReceipt, Signed,
+    SigningKey, Slot, StreamEnd, StreamId, TranscodeClaim,
 };
 
 use super::wire::Wire;
@@ -127,6 +127,25 @@ pub(crate) fn key(number: u8) -> SigningKey {
     let mut secret = [0x5a; 32];
     secret[0] = number;
     SigningKey::from_bytes(&secret)
+}
+
+impl Host {
+    /// Three receipts for whoever's claims its driver grants.
+    fn receipts(&self, wanted: &ReceiptsWanted) -> Option<Signed<ReceiptList>> {
+        let receipts = (0..3).map(|number| SegmentReceipt {
+            segment: wanted.from_segment + number,
+            source_hash: [1; 32],
+            signature: [2; 65],
+        });
+        let list = ReceiptList {
+            stream: wanted.stream.clone(),
+            job: wanted.job,
+            transcoder: wanted.transcoder,
+            from_segment: wanted.from_segment,
+            receipts: receipts.collect(),
+        };
+        (self.claims == ClaimPolicy::Grant).then(|| Signed::sign(list, &self.key))
+    }
 }
 
 impl World {
@@ -518,6 +537,7 @@ impl World {
                 Answer::Status(Signed::sign(status, &host.key))
             }
             Question::Probe { .. } => Answer::Probe { available: true },
+            Question::Receipts { body } => Answer::Receipts(host.receipts(body.value())),
             Question::Lookup { .. } => Answer::Lookup,
         })
     }

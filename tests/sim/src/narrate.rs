@@ -48,7 +48,8 @@ impl Narrator {
                 | Command::StartJob { .. }
                 | Command::StopJob { .. }
                 | Command::RevokeClaim { .. }
-                | Command::Respond { .. } => format!("{command:?}"),
+                | Command::Respond { .. }
+                | Command::GetReceipts { .. } => format!("{command:?}"),
             },
             Input::Connected { peer, .. } => format!("connected to {}", who(peer)),
             Input::Disconnected { peer } => format!("disconnected from {}", who(peer)),

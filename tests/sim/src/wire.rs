@@ -55,7 +55,9 @@ pub fn measure(message: &Message) -> Option<(usize, u64)> {
         | Message::TranscodeSub(_)
         | Message::TranscodeResponse(_)
         | Message::JobProbe(_)
-        | Message::JobProbeReply(_) => {
+        | Message::JobProbeReply(_)
+        | Message::GetReceipts(_)
+        | Message::Receipts(_) => {
             let head = encode(message).ok()?.head;
             let print = head.chunks(8).fold(1, |print, word| {
                 mix(print, u64::from_le_bytes(first_eight(word)))
@@ -91,6 +93,8 @@ pub fn brief(message: &Message) -> String {
         Message::MasterPlaylistData(data) => format!("MasterPlaylistData {}", data.request.0),
         Message::NodeStatusData(data) => format!("NodeStatusData {}", data.request.0),
         Message::TranscodeResponse(m) => format!("TranscodeResponse {}", m.request.0),
+        Message::GetReceipts(m) => format!("GetReceipts {}", m.request.0),
+        Message::Receipts(m) => format!("Receipts {}", m.request.0),
         Message::TranscodeSub(sub) => format!("TranscodeSub {}", sub.request.0),
         Message::Hello(_)
         | Message::Ping(_)

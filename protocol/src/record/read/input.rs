@@ -123,6 +123,12 @@ fn get_command(from: &mut Bytes) -> Result<Command, Damaged> {
             transcoder: get_node(from)?,
             job: JobId(from.get_long()?),
         },
+        14 => {
+            let Message::GetReceipts(get) = get_message(from)? else {
+                return Err(Damaged);
+            };
+            Command::GetReceipts { body: get.body }
+        }
         _ => return Err(Damaged),
     })
 }
@@ -151,6 +157,13 @@ fn get_answer(from: &mut Bytes) -> Result<Answer, Damaged> {
             available: from.get_flag()?,
         },
         6 => Answer::Lookup,
+        7 if from.get_flag()? => {
+            let Message::Receipts(receipts) = get_message(from)? else {
+                return Err(Damaged);
+            };
+            Answer::Receipts(Some(receipts.body))
+        }
+        7 => Answer::Receipts(None),
         _ => return Err(Damaged),
     })
 }

@@ -303,9 +303,29 @@ mod tests {
         let peer = owner.node_id();
         let subscribe = Input::Command {
             id: CommandId(1),
-            command: Command::Subscribe { stream, from: None },
+            command: Command::Subscribe {
+                stream: stream.clone(),
+                from: None,
+            },
         };
-        for given in [Input::Connected { peer, link }, subscribe, Input::Timeout] {
+        let wanted = headwater_proto::ReceiptsWanted {
+            stream: stream.clone(),
+            job: headwater_proto::JobId(1),
+            transcoder: me,
+            from_segment: 7,
+        };
+        let ask = Input::Command {
+            id: CommandId(2),
+            command: Command::GetReceipts {
+                body: headwater_proto::Signed::sign(wanted, &owner),
+            },
+        };
+        for given in [
+            Input::Connected { peer, link },
+            subscribe,
+            ask,
+            Input::Timeout,
+        ] {
             now = now + std::time::Duration::from_millis(100);
             recorder.input(4, now, &given);
             node.handle(now, given);
@@ -322,7 +342,7 @@ mod tests {
         let replayed = replay(&recording()[..]).unwrap();
 
         assert_eq!(replayed.difference, None);
-        assert_eq!((replayed.nodes, replayed.inputs), (1, 3));
+        assert_eq!((replayed.nodes, replayed.inputs), (1, 4));
         assert!(replayed.outputs >= 2);
     }
 

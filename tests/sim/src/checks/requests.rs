@@ -77,6 +77,7 @@ fn side(message: &Message) -> Side {
         Message::NodeStatusReq(m) => Side::Asks(m.request, AskKind::Once),
         Message::TranscodeResponse(m) => Side::Asks(m.request, AskKind::Once),
         Message::JobProbe(m) => Side::Asks(m.request, AskKind::Once),
+        Message::GetReceipts(m) => Side::Asks(m.request, AskKind::Once),
         Message::Cancel(m) => Side::Ends(m.request),
         Message::SubAck(m) => Side::Answers(m.request, Answer::Stream),
         Message::Part(m) => Side::Answers(m.request, Answer::Stream),
@@ -88,6 +89,7 @@ fn side(message: &Message) -> Side {
         Message::Redirect(m) => Side::Answers(m.request, Answer::Elsewhere),
         Message::NodeStatusData(m) => Side::Answers(m.request, Answer::Last),
         Message::JobProbeReply(m) => Side::Answers(m.request, Answer::Last),
+        Message::Receipts(m) => Side::Answers(m.request, Answer::Last),
         Message::MasterPlaylistData(m) => Side::Answers(m.request, Answer::Master),
         Message::Nack(_) | Message::Hello(_) | Message::Ping(_) | Message::Pong(_) => Side::Neither,
     }

@@ -13,6 +13,7 @@ pub(super) fn target(message: &Message) -> Option<(NodeId, u8)> {
         Message::NodeStatusReq(m) => Some((m.node, m.hops_left)),
         Message::TranscodeResponse(m) => Some((m.body.value().stream.node, m.hops_left)),
         Message::JobProbe(m) => Some((m.transcoder, m.hops_left)),
+        Message::GetReceipts(m) => Some((m.body.value().stream.node, m.hops_left)),
         Message::Hello(_)
         | Message::Ping(_)
         | Message::Pong(_)
@@ -28,7 +29,8 @@ pub(super) fn target(message: &Message) -> Option<(NodeId, u8)> {
         | Message::Gap(_)
         | Message::MasterPlaylistData(_)
         | Message::NodeStatusData(_)
-        | Message::JobProbeReply(_) => None,
+        | Message::JobProbeReply(_)
+        | Message::Receipts(_) => None,
     }
 }
 

@@ -62,7 +62,7 @@ impl World {
                 }
                 match result {
                     Ok(Reply::Status(_)) => self.measure.statuses += 1,
-                    Ok(Reply::Done | Reply::Probe { .. }) => {}
+                    Ok(Reply::Done | Reply::Probe { .. } | Reply::Receipts(_)) => {}
                     Err(_) => self.measure.refused_commands += 1,
                 }
             }
@@ -115,6 +115,8 @@ impl World {
             Question::CheckResult { .. } => Answer::Result { accepted: false },
             Question::Status => Answer::Status(self.status(host)),
             Question::Probe { .. } => Answer::Probe { available: false },
+            // Its jobs are of no ledger that pays.
+            Question::Receipts { .. } => Answer::Receipts(None),
         };
         self.input_later(host, self.now() + ANSWER, Input::Answer { ask, answer });
     }
