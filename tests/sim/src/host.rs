@@ -88,6 +88,8 @@ pub struct Host {
     pub job: Option<(u32, u64)>,
     /// Transcoders whose claim its driver has granted.
     pub granted: Vec<NodeId>,
+    /// Neighbours whose link is gone, of which its node will learn when it goes on.
+    pub lost: Vec<NodeId>,
     /// Its driver will look after its links.
     pub maintenance_due: bool,
     /// Starts since the world began.
@@ -134,6 +136,7 @@ impl Host {
             parents: Vec::new(),
             job: None,
             granted: Vec::new(),
+            lost: Vec::new(),
             maintenance_due: false,
             starts: 0,
             seed: [0; 32],
@@ -151,6 +154,9 @@ impl Host {
         self.seed = seed;
         self.backlog.clear();
         self.parents.clear();
+        self.granted.clear();
+        self.lost.clear();
+        self.named.clear();
     }
 
     /// What its node was configured with.

@@ -121,6 +121,8 @@ pub struct Broadcast {
     pub published: u64,
     /// It was ended.
     pub ended: bool,
+    /// Its owner's node knows of it.
+    pub open: bool,
     key: SigningKey,
 }
 
@@ -137,6 +139,7 @@ impl Broadcast {
             begins,
             published: 0,
             ended: false,
+            open: false,
             key,
         }
     }
@@ -167,6 +170,16 @@ impl Broadcast {
     #[must_use]
     pub fn due(&self, shape: &Shape, number: u64) -> Time {
         self.begins + std::time::Duration::from_millis(number * shape.part_ms)
+    }
+
+    /// The owner was started anew: it goes on with the next segment, and what would have
+    /// been published meanwhile never is. Returns when its first part is complete.
+    pub fn resume(&mut self, shape: &Shape, now: Time) -> Time {
+        self.open = false;
+        while self.due(shape, self.published) <= now || shape.position(self.published).part > 0 {
+            self.published += 1;
+        }
+        self.due(shape, self.published)
     }
 
     fn signed(

@@ -81,6 +81,8 @@ pub enum Deed {
     Heal,
     /// These links are reset, by their numbers in the plan.
     Cut(Vec<usize>),
+    /// The links of these transcoders to the broadcaster of their job are reset.
+    CutDirect(Vec<HostIx>),
 }
 
 /// The deeds of a run, in order of time.
@@ -169,7 +171,7 @@ fn go_wrong(
     let from = Time::from_millis(at);
     let back = fault.lasting.map(|lasting| from + lasting.duration());
     let mut hosts = || {
-        let all = scenario.broadcasters..scenario.nodes;
+        let all = concerned(scenario, fault.kind);
         let mut all: Vec<_> = all.map(HostIx).collect();
         dice.shuffle(&mut all);
         all.truncate(fault.amount.of(all.len()));
@@ -177,7 +179,7 @@ fn go_wrong(
         all
     };
     let (deed, undone) = match fault.kind {
-        FaultKind::Crash => {
+        FaultKind::Crash | FaultKind::Broadcaster | FaultKind::Transcoder => {
             let hosts = hosts();
             (Deed::Crash(hosts.clone()), Deed::Start(hosts))
         }
@@ -194,6 +196,7 @@ fn go_wrong(
             (Deed::Slow(hosts.clone()), Deed::Hasten(hosts))
         }
         FaultKind::Partition => (Deed::Partition(hosts()), Deed::Heal),
+        FaultKind::Direct => return deeds.push((from, Deed::CutDirect(hosts()))),
         FaultKind::Parent => {
             let count = fault.amount.of(scenario.nodes as usize);
             let back = fault.lasting.map(crate::scenario::Span::duration);
@@ -218,6 +221,23 @@ fn go_wrong(
     };
     deeds.push((from, deed));
     deeds.extend(back.map(|back| (back, undone)));
+}
+
+/// The nodes out of which a fault chooses, by number.
+const fn concerned(scenario: &Scenario, kind: FaultKind) -> std::ops::Range<u32> {
+    match kind {
+        FaultKind::Broadcaster => 0..scenario.broadcasters,
+        FaultKind::Transcoder | FaultKind::Direct => {
+            scenario.nodes - scenario.transcoders..scenario.nodes
+        }
+        FaultKind::Crash
+        | FaultKind::Vanish
+        | FaultKind::Parent
+        | FaultKind::Freeze
+        | FaultKind::Slow
+        | FaultKind::Partition
+        | FaultKind::Cut => scenario.broadcasters..scenario.nodes,
+    }
 }
 
 fn below(dice: &mut Dice, bound: u32) -> u32 {

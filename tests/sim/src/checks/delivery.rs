@@ -31,6 +31,8 @@ pub struct Session {
     pub finished: bool,
     /// It is a job's, and has been fed directly.
     pub fed_directly: bool,
+    /// It is a job's, and more than one node feeds it: since when.
+    pub doubled: Option<Time>,
     /// A fault cut it off: when.
     pub cut_off: Option<Time>,
     /// It has an init.
@@ -64,6 +66,7 @@ impl Session {
             lost: 0,
             finished: false,
             fed_directly: false,
+            doubled: None,
             cut_off: None,
             init: false,
         }

@@ -55,6 +55,8 @@ pub enum Rule {
     FalseAccusation,
     /// Only what a claim that holds allows is dialled.
     Dial,
+    /// Two nodes feed a transcoder no longer than it takes to choose one.
+    TwoFeeds,
 }
 
 /// One breach.

@@ -82,6 +82,9 @@ pub(super) struct ScenarioArgs {
     /// Nodes that hold a transcoding job each [default: 0]
     #[arg(long)]
     transcoders: Option<u32>,
+    /// Broadcasts begin so much later than links are up [default: 0s]
+    #[arg(long)]
+    late: Option<Span>,
     /// What viewers do [default: watch]
     #[arg(long)]
     workload: Option<Workload>,
@@ -125,7 +128,7 @@ pub(super) struct ScenarioArgs {
     #[arg(long, value_delimiter = ',')]
     hostility: Vec<Hostility>,
     /// KIND:AMOUNT@TIME[+LASTING][/EVERY]; KIND is crash, vanish, parent, freeze, slow,
-    /// partition or cut
+    /// partition, cut, broadcaster, transcoder or direct
     #[arg(long, value_delimiter = ',', visible_alias = "fault")]
     faults: Vec<Fault>,
     /// Only these of the things that --list shows
@@ -149,6 +152,7 @@ impl ScenarioArgs {
         set(&mut scenario.broadcasters, self.broadcasters);
         set(&mut scenario.viewers, self.viewers.map(Some));
         set(&mut scenario.transcoders, self.transcoders);
+        set(&mut scenario.late, self.late);
         set(&mut scenario.workload, self.workload);
         set(&mut scenario.join, self.join);
         set(&mut scenario.zap, self.zap);
@@ -195,6 +199,7 @@ mod tests {
             broadcasters: 4,
             viewers: Some(12),
             transcoders: 2,
+            late: Span::from_millis(1_500),
             workload: Workload::Zap,
             join: Span::from_millis(1),
             zap: Span::from_millis(2_000),

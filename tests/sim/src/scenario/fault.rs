@@ -24,6 +24,12 @@ pub enum FaultKind {
     Partition,
     /// Links are reset; who wants them makes them anew.
     Cut,
+    /// Like [`FaultKind::Crash`], of broadcasters, which go on with their broadcast.
+    Broadcaster,
+    /// Like [`FaultKind::Crash`], of transcoders, which go on with their job.
+    Transcoder,
+    /// Links between transcoders and the broadcaster of their job are reset.
+    Direct,
 }
 
 /// How many of those that there are.
@@ -52,8 +58,8 @@ impl Amount {
 pub struct Fault {
     /// What happens.
     pub kind: FaultKind,
-    /// To how many; of the links for [`FaultKind::Cut`], else of the nodes that are no
-    /// broadcasters.
+    /// To how many: of the links for [`FaultKind::Cut`], of the broadcasters or transcoders
+    /// for the kinds that concern those, else of the nodes that are no broadcasters.
     pub amount: Amount,
     /// When.
     pub at: Span,
@@ -70,7 +76,7 @@ pub enum FaultError {
     #[error("`{0}` is not KIND:AMOUNT@TIME[+LASTING][/EVERY]")]
     Form(String),
     /// There is no such kind.
-    #[error("`{0}` is none of crash, vanish, parent, freeze, slow, partition, cut")]
+    #[error("`{0}` is none of {kinds}", kinds = kinds())]
     Kind(String),
     /// The amount is neither a number nor a percentage up to 100.
     #[error("`{0}` is neither a number nor a percentage")]
@@ -86,7 +92,7 @@ pub enum FaultError {
     Every,
 }
 
-const KINDS: [(&str, FaultKind); 7] = [
+const KINDS: [(&str, FaultKind); 10] = [
     ("crash", FaultKind::Crash),
     ("vanish", FaultKind::Vanish),
     ("parent", FaultKind::Parent),
@@ -94,7 +100,14 @@ const KINDS: [(&str, FaultKind); 7] = [
     ("slow", FaultKind::Slow),
     ("partition", FaultKind::Partition),
     ("cut", FaultKind::Cut),
+    ("broadcaster", FaultKind::Broadcaster),
+    ("transcoder", FaultKind::Transcoder),
+    ("direct", FaultKind::Direct),
 ];
+
+fn kinds() -> String {
+    KINDS.map(|(name, _)| name).join(", ")
+}
 
 impl fmt::Display for FaultKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -195,6 +208,7 @@ mod tests {
             "parent:1@10s/3s",
             "partition:50%@20s+10s",
             "cut:10%@1500ms+2s/4s",
+            "broadcaster:1@5s+2s",
         ] {
             assert_eq!(text.parse::<Fault>().unwrap().to_string(), text);
         }

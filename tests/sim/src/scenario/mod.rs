@@ -102,6 +102,8 @@ pub struct Scenario {
     /// Nodes that hold a job each: the source of a broadcast, by TranscodeSub. They come
     /// out of those that do not relay, in Kademlia networks only.
     pub transcoders: u32,
+    /// Broadcasts begin so much later than links are up; viewers and jobs do not wait.
+    pub late: Span,
     /// What viewers do.
     pub workload: Workload,
     /// Viewers join within this time.
@@ -147,6 +149,7 @@ impl Default for Scenario {
             broadcasters: 1,
             viewers: None,
             transcoders: 0,
+            late: Span::from_millis(0),
             workload: Workload::Watch,
             join: Span::from_millis(10_000),
             zap: Span::from_millis(5_000),

@@ -27,8 +27,13 @@ impl World {
             return;
         };
         let number = self.broadcasts[broadcast as usize].published;
+        let early = self.broadcasts[broadcast as usize].due(self.shape(), number) > self.now();
+        if early || !self.hosts[owner.at()].is_up() {
+            // Its owner has been started anew since, or will be.
+            return;
+        }
         let stream = self.broadcasts[broadcast as usize].stream.clone();
-        if number == 0 {
+        if !std::mem::replace(&mut self.broadcasts[broadcast as usize].open, true) {
             self.command(owner, Command::Publish { stream });
             let (header, chunks) = self.broadcasts[broadcast as usize].init();
             self.command(owner, Command::Append { header, chunks });
@@ -95,6 +100,15 @@ impl World {
                 for link in links {
                     let (a, b) = self.plan_links[link];
                     self.reset(a, b);
+                }
+                self.cut_off();
+            }
+            Deed::CutDirect(transcoders) => {
+                for host in transcoders {
+                    let job = self.hosts[host.at()].job;
+                    if let Some(owner) = job.and_then(|(broadcast, _)| self.owner(broadcast)) {
+                        self.reset(host, owner);
+                    }
                 }
                 self.cut_off();
             }
@@ -208,6 +222,11 @@ impl World {
             }
             self.hosts[host.at()].maintenance_due = false;
             self.maintain_soon(host);
+            if let Some(broadcast) = self.broadcasts.get_mut(host.at()) {
+                // Broadcasts are numbered as their owners are.
+                let next = broadcast.resume(&self.shape, now);
+                self.events.push(next, Event::Part(host.0));
+            }
             // Its job, or its viewer, comes back with it.
             if let Some((broadcast, _)) = self.hosts[host.at()].job {
                 self.start_job(host, broadcast);

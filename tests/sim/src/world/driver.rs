@@ -28,6 +28,7 @@ impl World {
                 priority,
             } => match self.hosts[host.at()].line(&to) {
                 Some(line) => self.send(host, line.out, message, priority),
+                None if self.hosts[host.at()].lost.contains(&to) => {}
                 None => {
                     let seen =
                         || format!("sends to {to}, which is no neighbour: {}", brief(&message));
@@ -168,6 +169,10 @@ impl World {
         };
         let parent = to.and_then(|to| self.find(to));
         self.hosts[host.at()].set_parent(broadcast, parent);
+        for number in &self.hosts[host.at()].sessions {
+            // Whoever feeds it besides from now on does so for another reason.
+            self.sessions[*number as usize].doubled = None;
+        }
         if self.in_loop(host, broadcast) {
             self.measure.passing_loops += 1;
             let event = super::Event::CheckLoop(host, broadcast);

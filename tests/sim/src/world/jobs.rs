@@ -4,14 +4,20 @@
 //! signature is a hash that only [`World::claim`] makes, so one that was changed on its
 //! way does not hold.
 
+use std::time::Duration;
+
 use headwater_proto::{JobId, NodeId, TranscodeClaim};
 use headwater_protocol::Answer;
 
-use super::World;
+use super::{Event, World};
 use crate::{checks::Rule, host::HostIx};
 
 /// How long a claim holds, in milliseconds.
 const VALID_MS: u64 = 60_000;
+/// Time between two looks at who feeds transcoders.
+const FEEDS: Duration = Duration::from_millis(250);
+/// A feed that was left may go on for so long until it is told.
+const LEAVING: Duration = Duration::from_secs(1);
 
 impl World {
     /// A fresh claim for a job that a transcoder holds.
@@ -62,6 +68,49 @@ impl World {
             let seen = || format!("dials {name}, whom nobody has named");
             self.checks.breach(self.now, host, Rule::Dial, seen);
         }
+    }
+
+    /// A transcoder may be fed by two for as long as it takes to choose, and no longer.
+    pub(super) fn check_feeds(&mut self) {
+        let next = self.now + FEEDS;
+        self.events.push(next, Event::CheckFeeds);
+        for number in 0..self.sessions.len() {
+            let (host, broadcast) = (self.sessions[number].host, self.sessions[number].broadcast);
+            if self.sessions[number].until.is_some() || self.hosts[host.at()].job.is_none() {
+                continue;
+            }
+            let feeders = self.feeders(host, broadcast);
+            let doubled = &mut self.sessions[number].doubled;
+            if feeders.len() < 2 {
+                *doubled = None;
+                continue;
+            }
+            let since = *doubled.get_or_insert(self.now);
+            let window = self.hosts[host.at()].config().rival_window + LEAVING;
+            if since + window < self.now {
+                *doubled = Some(self.now);
+                let feeders: Vec<_> = feeders.iter().map(|feeder| feeder.0).collect();
+                let seen = || format!("has been fed by {feeders:?} for {window:?}");
+                self.checks.breach(self.now, host, Rule::TwoFeeds, seen);
+            }
+        }
+    }
+
+    /// Who has a transcoder as a child and something to send to it.
+    fn feeders(&self, host: HostIx, broadcast: u32) -> Vec<HostIx> {
+        let h = &self.hosts[host.at()];
+        let stream = &self.broadcasts[broadcast as usize].stream;
+        let feeds = |peer: HostIx| {
+            let other = &self.hosts[peer.at()];
+            let linked = other.is_up() && other.line(&h.id).is_some();
+            let mut views = other.node.streams();
+            linked
+                && views.any(|view| {
+                    view.stream == *stream && view.live && view.children.contains(&h.id)
+                })
+        };
+        let peers = h.lines().iter().map(|line| line.peer);
+        peers.filter(|peer| h.is_up() && feeds(*peer)).collect()
     }
 
     /// A transcoder is fed.

@@ -73,6 +73,8 @@ pub enum Event {
     Return(u32),
     /// Whether a loop that was seen is still there.
     CheckLoop(HostIx, u32),
+    /// A look at who feeds transcoders.
+    CheckFeeds,
     /// A look at the whole world.
     Sample,
 }
@@ -272,6 +274,9 @@ impl World {
                 self.events.push(*at, Event::Deed(index32(number)));
             }
         }
+        if self.scenario.transcoders > 0 {
+            self.events.push(BEGIN, Event::CheckFeeds);
+        }
         self.events
             .push(Time::from_millis(SAMPLE_MS), Event::Sample);
     }
@@ -357,6 +362,7 @@ impl World {
                 self.start_hosts(&hosts);
             }
             Event::CheckLoop(host, broadcast) => self.check_loop(host, broadcast),
+            Event::CheckFeeds => self.check_feeds(),
             Event::Sample => {
                 self.sample();
                 let next = self.now + std::time::Duration::from_millis(SAMPLE_MS);
@@ -381,6 +387,7 @@ impl World {
             | Event::Deed(_)
             | Event::Return(_)
             | Event::CheckLoop(..)
+            | Event::CheckFeeds
             | Event::Sample => None,
         }
     }
@@ -415,10 +422,21 @@ impl World {
 
     // ---- inputs --------------------------------------------------------------------
 
-    /// Gives a node an input, if it is up, and carries out what it wants.
+    /// Gives a node an input, unless it is dead, and carries out what it wants.
     pub fn input(&mut self, host: HostIx, input: Input) {
-        if !self.hosts[host.at()].is_up() {
-            return;
+        match self.hosts[host.at()].health {
+            Health::Up => {}
+            // It learns of it when it goes on.
+            Health::Frozen => {
+                if let Input::Disconnected { peer } = &input {
+                    self.hosts[host.at()].lost.push(*peer);
+                }
+                return self.input_later(host, self.now, input);
+            }
+            Health::Crashed | Health::Vanished => return,
+        }
+        if let Input::Disconnected { peer } = &input {
+            self.hosts[host.at()].lost.retain(|lost| lost != peer);
         }
         let (kind, name) = input_kind(&input);
         self.measure.count_input(kind, name);
@@ -598,7 +616,8 @@ fn broadcasts(scenario: &Scenario, hosts: &[Host]) -> Vec<Broadcast> {
         let mut id = [0; 16];
         id.copy_from_slice(&dice.seed()[..16]);
         // Encoders do not tick together.
-        let begins = BEGIN + std::time::Duration::from_micros(dice.below(part));
+        let begins = BEGIN + scenario.late.duration();
+        let begins = begins + std::time::Duration::from_micros(dice.below(part));
         (id, begins)
     };
     hosts

@@ -8,7 +8,7 @@ use crate::common::small;
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use headwater_proto::{Message, NodeId, Position};
+use headwater_proto::{Message, NodeId, Position, Sub};
 use headwater_protocol::{Delivery, Output};
 use headwater_sim::{
     checks::Rule,
@@ -232,6 +232,44 @@ fn more_than_the_credit_is_noticed() {
     });
 
     assert!(rules.contains(&Rule::Credit), "{rules:?}");
+}
+
+#[test]
+fn feed_that_is_never_left_is_noticed() {
+    let job = Scenario {
+        transcoders: 1,
+        viewers: Some(0),
+        ..small()
+    };
+    let transcoder = HostIx(job.nodes - 1);
+    // It cancels nothing, nor makes its old parent a standby, which would do the same.
+    let rules = breach(job, move |host, output| match output {
+        Output::Send {
+            message: Message::Cancel(_) | Message::Sub(Sub { hops_left: 0, .. }),
+            ..
+        } if host == transcoder => Vec::new(),
+        other => vec![other],
+    });
+
+    assert!(rules.contains(&Rule::TwoFeeds), "{rules:?}");
+}
+
+#[test]
+fn dial_without_a_claim_is_noticed() {
+    let stranger = World::new(small()).hosts[30].id;
+    let rules = breach(small(), move |host, output| match output {
+        Output::Reply { .. } if host == HostIx(0) => {
+            let dial = Output::Dial {
+                dial: headwater_protocol::DialId(1 << 40),
+                peer: stranger,
+                addresses: Vec::new(),
+            };
+            vec![output, dial]
+        }
+        other => vec![other],
+    });
+
+    assert!(rules.contains(&Rule::Dial), "{rules:?}");
 }
 
 #[test]

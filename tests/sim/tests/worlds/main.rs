@@ -6,4 +6,5 @@ mod determinism;
 mod faults;
 mod hostile;
 mod jobs;
+mod schedules;
 mod shapes;
