@@ -67,7 +67,11 @@ impl Answerer {
                     |jobs: &Arc<Jobs>| jobs.serves(result.transcoder, result.job, &result.stream);
                 let accepted = match &self.broadcasts {
                     Some(broadcasts) if self.jobs.as_ref().is_some_and(serves) => {
-                        broadcasts.accept_result(result).await
+                        let accepted = broadcasts.accept_result(result).await;
+                        if let (true, Some(jobs)) = (accepted, &self.jobs) {
+                            jobs.worked(result.transcoder, result.job);
+                        }
+                        accepted
                     }
                     Some(_) | None => false,
                 };

@@ -18,7 +18,7 @@ use crate::{
     config::{Config, read_password},
     driver::{self, Ask, Core},
     http::{self, Admin, Public, Readiness, Traffic},
-    jobs::Jobs,
+    jobs::{Jobs, JobsConfig},
     net::{self, NetConfig, NetHandle},
     pipeline::{
         Broadcasts, BroadcastsConfig, Hook, Library, LibraryConfig, Transcoding, TranscodingConfig,
@@ -234,8 +234,11 @@ impl<'a> Assembly<'a> {
             self.store.clone(),
             net.clone(),
             self.key.clone(),
-            self.config.allow_private_dials,
-            self.config.ladder.names().map(str::to_owned).collect(),
+            JobsConfig {
+                allow_private: self.config.allow_private_dials,
+                profiles: self.config.ladder.names().map(str::to_owned).collect(),
+                reassign_after: self.config.reassign_after,
+            },
             transcoder,
         ))
     }
@@ -268,6 +271,12 @@ impl<'a> Assembly<'a> {
     fn attend(&self, app: &App, asks: mpsc::Receiver<Ask>, accepts_jobs: bool) {
         if let Some(jobs) = &app.jobs {
             let (core, broadcasts) = (app.core.clone(), app.broadcasts.clone());
+            if let Some(broadcasts) = broadcasts.clone() {
+                let over = jobs
+                    .clone()
+                    .watch_over(core.clone(), broadcasts, self.stop.clone());
+                self.tasks.spawn(over);
+            }
             let watch = jobs.clone().watch(core, broadcasts, self.stop.clone());
             self.tasks.spawn(watch);
         }

@@ -74,6 +74,10 @@ pub(super) struct NodeArgs {
     /// Create no transcoding jobs
     #[arg(long, conflicts_with = "create_jobs")]
     no_create_jobs: bool,
+    /// How long a broadcast's transcoder may be silent before it is asked whether it is
+    /// there, and replaced when it is not, 5s to 1h [default: 20s]
+    #[arg(long, value_name = "DURATION")]
+    reassign_after: Option<String>,
     /// Keystore of the transcoder's Ethereum key, which must exist
     /// [default: DATA_DIR/ethereum.json, made on the first start]
     #[arg(long, value_name = "FILE")]
@@ -117,6 +121,7 @@ impl NodeArgs {
             .flag(Setting::PublishKey, self.publish_key)
             .flag(Setting::Ledger, self.ledger)
             .flag(Setting::CreateJobs, self.create_jobs.or(create_jobs))
+            .flag(Setting::ReassignAfter, self.reassign_after)
             .flag(Setting::Keystore, self.keystore)
             .flag(Setting::PasswordFile, self.password_file)
             .flag(Setting::Ladder, self.ladder)

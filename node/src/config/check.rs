@@ -113,6 +113,9 @@ impl Check {
             self.refuse_given(Setting::Transcoder, reason);
         }
         let create_jobs = self.set(Setting::CreateJobs, value::switch);
+        let reassign_after = self.set(Setting::ReassignAfter, |text| {
+            value::duration(text, 5000, 3_600_000)
+        });
         let keystore = self.text(Setting::Keystore, value::keystore);
         let password_file = self.text(Setting::PasswordFile, value::password_file);
         let ladder = self.set(Setting::Ladder, value::ladder);
@@ -138,6 +141,7 @@ impl Check {
             publish_keys: publish_keys?,
             ledger: ledger?,
             create_jobs: create_jobs?,
+            reassign_after: reassign_after?,
             keystore: keystore?.unwrap_or_else(|| data_dir.join("ethereum.json")),
             password_file: password_file?,
             ladder: ladder?,

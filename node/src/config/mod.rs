@@ -56,6 +56,9 @@ pub struct Config {
     pub ledger: Option<PathBuf>,
     /// Create jobs by itself.
     pub create_jobs: bool,
+    /// How long the transcoder of a job may be silent before it is asked whether it is
+    /// there, and replaced when it is not.
+    pub reassign_after: Duration,
     /// The transcoder's key.
     pub keystore: PathBuf,
     /// Its password.

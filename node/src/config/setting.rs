@@ -36,6 +36,8 @@ pub enum Setting {
     Ledger,
     /// Create a job when a broadcast begins.
     CreateJobs,
+    /// How long a job's transcoder may be silent.
+    ReassignAfter,
     /// The transcoder's keystore.
     Keystore,
     /// The file with its password.
@@ -71,7 +73,7 @@ pub(super) enum Kind {
 
 impl Setting {
     /// Every key, in the order of the example file.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Broadcaster,
         Self::Relayer,
         Self::Transcoder,
@@ -87,6 +89,7 @@ impl Setting {
         Self::PublishKey,
         Self::Ledger,
         Self::CreateJobs,
+        Self::ReassignAfter,
         Self::Keystore,
         Self::PasswordFile,
         Self::Ladder,
@@ -116,6 +119,7 @@ impl Setting {
             Self::PublishKey => "publish_key",
             Self::Ledger => "ledger",
             Self::CreateJobs => "create_jobs",
+            Self::ReassignAfter => "reassign_after",
             Self::Keystore => "keystore",
             Self::PasswordFile => "password_file",
             Self::Ladder => "ladder",
@@ -164,6 +168,7 @@ impl Setting {
             | Self::Admin
             | Self::Rtmp
             | Self::Ledger
+            | Self::ReassignAfter
             | Self::Keystore
             | Self::PasswordFile
             | Self::Ladder
@@ -189,6 +194,7 @@ impl Setting {
             Self::Http => Some("127.0.0.1:8935"),
             Self::Admin => Some("127.0.0.1:7935"),
             Self::Rtmp => Some("127.0.0.1:1935"),
+            Self::ReassignAfter => Some("20s"),
             Self::Ladder => Some("720p,480p,360p"),
             Self::Segment => Some("2s"),
             Self::Part => Some("200ms"),
@@ -220,7 +226,7 @@ mod tests {
         assert!(Setting::ALL.is_sorted());
         let names: BTreeSet<_> = Setting::ALL.iter().map(|key| key.name()).collect();
         assert_eq!(names.len(), Setting::ALL.len());
-        assert_eq!(Setting::ALL.last().map(|last| *last as usize), Some(22));
+        assert_eq!(Setting::ALL.last().map(|last| *last as usize), Some(23));
     }
 
     #[test]

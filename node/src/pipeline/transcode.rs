@@ -58,6 +58,20 @@ struct Held {
     stop: CancellationToken,
     renditions: Vec<String>,
     input: Option<TranscoderInput>,
+    /// It was stopped and given back before it had ended.
+    again: bool,
+}
+
+impl Held {
+    fn new(stream: &StreamId, stop: &CancellationToken) -> Self {
+        Self {
+            stream: stream.clone(),
+            stop: stop.clone(),
+            renditions: Vec::new(),
+            input: None,
+            again: false,
+        }
+    }
 }
 
 /// The jobs of a transcoder.
@@ -129,34 +143,46 @@ impl Transcoding {
         let stop = self.stop.child_token();
         {
             let mut held = lock(&self.held);
-            if held.contains_key(&job) {
+            if let Some(held) = held.get_mut(&job) {
+                held.again = held.stop.is_cancelled();
                 return;
             }
-            let entry = Held {
-                stream: stream.clone(),
-                stop: stop.clone(),
-                renditions: Vec::new(),
-                input: None,
-            };
-            held.insert(job, entry);
+            held.insert(job, Held::new(&stream, &stop));
         }
         let this = self.clone();
         self.tasks.spawn(async move {
-            info!(%job, %stream, "job starts");
-            let result = this.run(job, &stream, stop).await;
-            if let (Err(error), false) = (result, this.stop.is_cancelled()) {
-                error!(%job, %error, "job failed");
+            let mut turn = Some(stop);
+            while let Some(stop) = turn {
+                info!(%job, %stream, "job starts");
+                let result = this.run(job, &stream, stop).await;
+                if let (Err(error), false) = (result, this.stop.is_cancelled()) {
+                    error!(%job, %error, "job failed");
+                }
+                // The core may have stopped before the job.
+                drop(this.core.command(Command::StopJob { job }).await);
+                info!(%job, "job is over");
+                turn = this.next_turn(job);
             }
-            // The core may have stopped before the job.
-            drop(this.core.command(Command::StopJob { job }).await);
-            lock(&this.held).remove(&job);
-            info!(%job, "job is over");
         });
+    }
+
+    /// Forgets a job that has stopped, unless it was given back to this node meanwhile.
+    fn next_turn(&self, job: JobId) -> Option<CancellationToken> {
+        let mut held = lock(&self.held);
+        let entry = held.get_mut(&job)?;
+        if !entry.again || self.stop.is_cancelled() {
+            held.remove(&job);
+            return None;
+        }
+        let stop = self.stop.child_token();
+        *entry = Held::new(&entry.stream, &stop);
+        Some(stop)
     }
 
     /// Stops a job that is over or has gone to another.
     pub fn end(&self, job: JobId) {
-        if let Some(held) = lock(&self.held).get(&job) {
+        if let Some(held) = lock(&self.held).get_mut(&job) {
+            held.again = false;
             held.stop.cancel();
         }
     }

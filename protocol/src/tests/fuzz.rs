@@ -140,14 +140,7 @@ impl Script {
         }
     }
 
-    fn part(
-        &self,
-        a: u8,
-        b: u8,
-    ) -> (
-        Signed<headwater_proto::PartHeader>,
-        Vec<Bytes>,
-    ) {
+    fn part(&self, a: u8, b: u8) -> (Signed<headwater_proto::PartHeader>, Vec<Bytes>) {
         let host = usize::from(a % 3);
         let stream = self.stream(a);
         if b.is_multiple_of(16) {

@@ -3,8 +3,10 @@
 
 mod cluster;
 mod node;
+mod playlist;
 mod wait;
 
 pub use cluster::{Cluster, Publisher};
 pub use node::Node;
+pub use playlist::{playlist_beyond, segments, unbroken};
 pub use wait::{eventually, get, get_text};

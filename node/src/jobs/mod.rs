@@ -1,7 +1,10 @@
-//! Between ledger and protocol: which jobs are ours, whose claims hold.
+//! Between ledger and protocol: which jobs are ours, whose claims hold, who is replaced.
+
+mod overseer;
+mod oversight;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -19,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 use zeroize::Zeroizing;
 
+use self::oversight::Oversight;
 use crate::{
     clock,
     driver::Core,
@@ -39,12 +43,23 @@ pub struct Jobs {
     store: Arc<Store>,
     net: NetHandle,
     node: SigningKey,
-    allow_private: bool,
-    /// Names of the renditions to ask for, when this node creates jobs.
-    profiles: Vec<String>,
+    config: JobsConfig,
     transcoder: Option<(Key, Arc<Transcoding>)>,
     /// Claims that held: which transcoder serves which stream.
     granted: Mutex<BTreeMap<(NodeId, JobId), StreamId>>,
+    oversight: Mutex<Oversight>,
+}
+
+/// How a node deals with jobs.
+#[derive(Debug, Clone)]
+pub struct JobsConfig {
+    /// Dial private addresses that claims name.
+    pub allow_private: bool,
+    /// Names of the renditions to ask for, when this node creates jobs.
+    pub profiles: Vec<String>,
+    /// A transcoder of this node's jobs that is silent for so long is asked whether it is
+    /// there, and replaced when it does not answer.
+    pub reassign_after: Duration,
 }
 
 impl std::fmt::Debug for Jobs {
@@ -63,8 +78,7 @@ impl Jobs {
         store: Arc<Store>,
         net: NetHandle,
         node: SigningKey,
-        allow_private: bool,
-        profiles: Vec<String>,
+        config: JobsConfig,
         transcoder: Option<(Key, Arc<Transcoding>)>,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -72,8 +86,8 @@ impl Jobs {
             store,
             net,
             node,
-            allow_private,
-            profiles,
+            oversight: Mutex::new(Oversight::new(config.reassign_after)),
+            config,
             transcoder,
             granted: Mutex::default(),
         })
@@ -90,7 +104,7 @@ impl Jobs {
         let job = NewJob {
             stream: stream.to_string(),
             broadcaster: NodeKey(*self.node.node_id().public_key()),
-            profiles: self.profiles.clone(),
+            profiles: self.config.profiles.clone(),
             max_price_per_segment: Wei(u128::MAX),
         };
         match self.ledger.create_job(job).await {
@@ -144,8 +158,12 @@ impl Jobs {
                 info!(job = %claim.job, transcoder = %assignment.transcoder, "claim holds");
                 self.granted()
                     .insert((claim.transcoder, claim.job), claim.stream.clone());
-                let addresses =
-                    policy::filter(&claim.addresses, claim.transcoder, self.allow_private);
+                self.worked(claim.transcoder, claim.job);
+                let addresses = policy::filter(
+                    &claim.addresses,
+                    claim.transcoder,
+                    self.config.allow_private,
+                );
                 Answer::ClaimGranted { addresses }
             }
             Err(reason) => {
@@ -227,6 +245,9 @@ impl Jobs {
         if let Some((key, transcoding)) = &self.transcoder {
             self.take_up(key.address(), transcoding).await;
         }
+        if feeding.is_some() {
+            self.oversee_all().await;
+        }
         loop {
             let cursor = match self.store.cursor() {
                 Ok(cursor) => cursor.map(Cursor),
@@ -279,14 +300,21 @@ impl Jobs {
                 Event::JobAssigned(job) | Event::JobEnded(job) => {
                     self.assigned(&job);
                     if let Some(broadcasts) = feeding {
-                        self.revoke(&job, core, broadcasts).await;
+                        self.oversee(&job);
+                        let id = JobId(job.id.0);
+                        self.revoke(id, holder_of(&job), core, broadcasts).await;
                     }
                 }
-                Event::JobCreated(_)
-                | Event::JobAcknowledged(_)
-                | Event::Registered(_)
-                | Event::Unregistered(_) => {}
-                Event::RolledBack(to) => warn!(?to, "the ledger took entries back"),
+                Event::JobAcknowledged(job) => {
+                    if feeding.is_some() {
+                        self.oversee(&job);
+                    }
+                }
+                Event::JobCreated(_) | Event::Registered(_) | Event::Unregistered(_) => {}
+                Event::RolledBack(to) => {
+                    warn!(place = to.0, "the ledger took entries back");
+                    self.rolled_back(core, feeding).await;
+                }
             }
         }
         if let Err(error) = self.store.put_cursor(&batch.cursor.0) {
@@ -308,17 +336,45 @@ impl Jobs {
         }
     }
 
+    /// Brings what goes on in line with a ledger that took entries back: nothing is
+    /// transcoded or fed for a job that is not.
+    async fn rolled_back(&self, core: &Core, feeding: Option<&Broadcasts>) {
+        let left = match self.ledger.jobs(JobFilter::default()).await {
+            Ok(jobs) => jobs,
+            Err(error) => return error!(%error, "the ledger cannot say which jobs are left"),
+        };
+        let find = |id: JobId| left.iter().find(|job| job.id.0 == id.0);
+        if let Some((key, transcoding)) = &self.transcoder {
+            for held in transcoding.list() {
+                if !find(held.job).is_some_and(|job| is_held(job, key.address())) {
+                    info!(job = %held.job, "the job is not ours any more");
+                    transcoding.end(held.job);
+                    self.drop_job(held.job.0);
+                }
+            }
+        }
+        if let Some(broadcasts) = feeding {
+            let granted: BTreeSet<JobId> = self.granted().keys().map(|(_, job)| *job).collect();
+            for id in granted {
+                let holder = find(id).and_then(holder_of);
+                self.revoke(id, holder, core, broadcasts).await;
+            }
+            lock(&self.oversight).clear();
+            left.iter().for_each(|job| self.oversee(job));
+        }
+    }
+
     /// Ends what this node feeds to those who hold the job no more.
-    async fn revoke(&self, job: &Job, core: &Core, broadcasts: &Broadcasts) {
-        let holder = job
-            .transcoder
-            .as_ref()
-            .filter(|_| job.state != JobState::Ended)
-            .map(|transcoder| transcoder.node.0);
-        let id = JobId(job.id.0);
+    async fn revoke(
+        &self,
+        id: JobId,
+        holder: Option<NodeKey>,
+        core: &Core,
+        broadcasts: &Broadcasts,
+    ) {
         let mut over = Vec::new();
         self.granted().retain(|(transcoder, granted), _| {
-            let keep = *granted != id || holder.as_ref() == Some(transcoder.public_key());
+            let keep = *granted != id || holder == Some(NodeKey(*transcoder.public_key()));
             if !keep {
                 over.push(*transcoder);
             }
@@ -365,6 +421,13 @@ impl Jobs {
             error!(job, %error, "the job cannot be forgotten");
         }
     }
+}
+
+/// The node of the transcoder that holds a job.
+fn holder_of(job: &Job) -> Option<NodeKey> {
+    let holder = job.transcoder.as_ref();
+    let holder = holder.filter(|_| job.state != JobState::Ended);
+    holder.map(|transcoder| transcoder.node)
 }
 
 fn is_held(job: &Job, own: Address) -> bool {

@@ -1,0 +1,63 @@
+//! A transcoder is lost for good, and another makes the renditions.
+
+use std::time::Duration;
+
+use headwater_e2e::{Cluster, Publisher, eventually, playlist_beyond, segments, unbroken};
+
+#[tokio::test]
+async fn another_transcoder_takes_over_from_one_that_died() {
+    let cluster = Cluster::new().unwrap();
+    let ledger = cluster.ledger();
+    let relay = cluster.node("relay", &["--relayer"]).await.unwrap();
+    let join = ["--bootstrap", &relay.address];
+    let mut transcoders = Vec::new();
+    for (name, ladder) in [("one", "240p"), ("other", "144p")] {
+        let flags = ["--transcoder", "--ladder", ladder, "--ledger", &ledger];
+        let flags = [&flags[..], &join].concat();
+        transcoders.push(cluster.node(name, &flags).await.unwrap());
+    }
+    let flags = [
+        "--broadcaster",
+        "--ledger",
+        &ledger,
+        "--reassign-after",
+        "5s",
+    ];
+    let flags = [&flags[..], &join].concat();
+    let broadcaster = cluster.node("broadcaster", &flags).await.unwrap();
+    let viewer = cluster.node("viewer", &join).await.unwrap();
+    let encoder = Publisher::start(broadcaster.publish.as_ref().unwrap()).unwrap();
+    let manifest = cluster.manifest(&broadcaster).await.unwrap();
+    let source = format!("{manifest}.source");
+    let variants = cluster.variants(&viewer, &manifest, 2).await.unwrap();
+    let before = playlist_beyond(&viewer, &source, 1).await;
+
+    let of = |id: &str| variants[1].uri.starts_with(id);
+    let elected = transcoders.iter().position(|node| of(&node.id)).unwrap();
+    let dead = transcoders.remove(elected);
+    let (dead_id, other) = (dead.id.clone(), &transcoders[0]);
+    dead.kill().await.unwrap();
+
+    let variant = eventually(
+        "the other transcoder to take over",
+        Duration::from_secs(60),
+        async || {
+            let variants = cluster.variants(&viewer, &manifest, 2).await?;
+            let names = |id: &str| variants.iter().find(|v| v.uri.starts_with(id)).cloned();
+            anyhow::ensure!(names(&dead_id).is_none(), "{variants:?}");
+            names(&other.id).ok_or_else(|| anyhow::anyhow!("{variants:?}"))
+        },
+    )
+    .await
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", broadcaster.log()));
+
+    let newest = *segments(&before).last().unwrap();
+    let rendition = variant.uri.trim_end_matches(".m3u8");
+    let made = unbroken(&playlist_beyond(&viewer, rendition, newest + 1).await);
+    let shown = unbroken(&playlist_beyond(&viewer, &source, newest + 1).await);
+    assert!(
+        made.iter().any(|number| shown.contains(number)),
+        "numbers go on: {made:?} {shown:?}"
+    );
+    encoder.stop().await.unwrap();
+}
