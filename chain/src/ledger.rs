@@ -190,6 +190,32 @@ pub enum LedgerError {
     /// A field is too long.
     #[error("{0}")]
     TooLong(&'static str),
+    /// The endpoints of a chain cannot be used.
+    #[error("the chain's endpoints cannot be used: {0}; check --ledger")]
+    Endpoints(String),
+    /// No endpoint of the chain answers.
+    #[error("the chain cannot be asked: {0}")]
+    Unreachable(String),
+    /// There is no such contract.
+    #[error("there is no contract {contract} on chain {chain}; check --contract and --ledger")]
+    NoContract {
+        /// What was asked for.
+        contract: Address,
+        /// The chain's number.
+        chain: u64,
+    },
+    /// The chain took back more than anything here can follow.
+    #[error(
+        "the chain took back block {seen} and more than {limit} blocks before it, which were \
+         taken for settled; if the chain was started anew, use a new data folder, otherwise \
+         find out which endpoint is right"
+    )]
+    TooDeep {
+        /// The newest block that was seen.
+        seen: u64,
+        /// How many blocks can be taken back.
+        limit: u64,
+    },
     /// A cursor of another ledger.
     #[error("the cursor {0:?} is not of this ledger")]
     Cursor(String),

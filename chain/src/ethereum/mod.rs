@@ -1,11 +1,14 @@
 //! Keys, signatures and addresses as Ethereum has them. The only place that uses ethers.
 
 mod claim;
+mod contract;
 mod eip712;
 pub mod election;
 mod key;
 mod receipt;
 mod receipts;
+#[expect(dead_code, reason = "the watch that uses the whole of it comes next")]
+mod rpc;
 mod tree;
 
 pub use claim::{Claim, digest, recover};
@@ -13,6 +16,7 @@ pub use eip712::Domain;
 pub use key::{Key, KeyError};
 pub use receipt::{Receipt, Segment};
 pub use receipts::Receipts;
+pub use rpc::{EndpointStatus, EndpointUrl, EndpointUrlError, Endpoints};
 pub use tree::ReceiptTree;
 
 use ethers_core::rand::{RngCore as _, rngs::OsRng};
