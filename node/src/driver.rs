@@ -497,6 +497,9 @@ fn observe(event: &Event) {
             let to = to.map(|node| node.fmt_short());
             info!(%stream, from, to, "stream comes from another node");
         }
+        Event::StageChanged { stream, from, to } => {
+            info!(%stream, ?from, ?to, "feed of a job changed");
+        }
         Event::FeedStarted {
             job,
             transcoder,

@@ -36,5 +36,6 @@ pub use output::{
     message_cost,
 };
 pub use stats::Stats;
+pub use streams::Stage;
 pub use time::{Deadline, Time};
 pub use view::{PeerView, StreamView};

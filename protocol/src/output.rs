@@ -7,7 +7,10 @@ use headwater_proto::{
     Signed, StreamId, TranscodeClaim, TranscodeResult,
 };
 
-use crate::input::{AskId, CommandId, DialId};
+use crate::{
+    input::{AskId, CommandId, DialId},
+    streams::Stage,
+};
 
 /// One thing to do; the driver does them in order and never waits in between.
 #[derive(Debug, Clone)]
@@ -319,6 +322,15 @@ pub enum Event {
         from: Option<NodeId>,
         /// From whom it comes.
         to: Option<NodeId>,
+    },
+    /// The feed of this node's jobs on a stream has come to another stage.
+    StageChanged {
+        /// The stream.
+        stream: StreamId,
+        /// How far it had come.
+        from: Stage,
+        /// How far it has come.
+        to: Stage,
     },
     /// A transcoder's claim was granted and it is being fed.
     FeedStarted {

@@ -6,21 +6,22 @@
 //! on the way may fulfil the first and lose the second, so each job goes on claiming for
 //! as long as its broadcaster is not linked:
 //!
-//! | the stream | the claim of a job goes | and again |
+//! | stage | the claim of a job goes | and again |
 //! |---|---|---|
-//! | has no parent | as the subscription, to the next hop | in the next search |
-//! | waits for its parent | as the subscription again, on the same request | after [`crate::Config::job_retry`] |
-//! | comes from relays | beside the subscription, towards the broadcaster | after [`crate::Config::claim_refresh`] |
-//! | any, with the broadcaster linked | once, over that link | when the link is lost |
+//! | Searching | that of the leading job as the subscription, to the next hop | in the next attempt |
+//! | Asked | that of the leading job as the subscription again, to the same neighbour | after [`crate::Config::job_retry`] |
+//! | fed by relays | beside the subscription, towards the broadcaster | after [`crate::Config::claim_refresh`] |
+//! | any, with the broadcaster linked | once, over that link | when the link is lost: at once |
 //!
-//! Every claim is asked of the driver anew, so its sequence grows and its addresses and
-//! its expiry are fresh.
+//! Jobs that do not lead claim beside the subscription in every stage. Every claim is asked
+//! of the driver anew, so its sequence grows and its addresses and its expiry are fresh.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use headwater_proto::{JobId, Message, StreamId, TranscodeSub, limits::MAX_HOPS};
 
 use super::{
+    stage::Stage,
     stream::{Source, Stream},
     upstream::{Parent, ParentState, Role, SignedClaim},
 };
@@ -31,21 +32,33 @@ use crate::{
     time::Time,
 };
 
+/// How far one job's claim has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// The search makes it when it needs it.
+    Waits,
+    /// It is made at that time.
+    Due(Time),
+    /// The driver makes it.
+    Making,
+    /// The broadcaster was told over a link of its own, which is still up.
+    Told,
+}
+
 /// One job's claim.
 #[derive(Debug)]
 struct Claim {
-    /// The driver has been asked for it.
-    asked: bool,
-    /// When it is made next.
-    due: Option<Time>,
+    progress: Progress,
     retry: Retry,
-    /// The broadcaster was told over a link of its own, which is still up.
-    direct: bool,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(crate) struct Claims(BTreeMap<JobId, Claim>);
+pub(crate) struct Claims {
+    jobs: BTreeMap<JobId, Claim>,
+    /// The job whose claim the last search subscribed with.
+    led: Option<JobId>,
+}
 
 impl Claims {
     /// A job begins to take the stream, which may be coming already.
@@ -55,91 +68,120 @@ impl Claims {
         } else {
             cx.config.job_retry
         };
-        self.0.entry(job).or_insert_with(|| Claim {
-            asked: false,
-            due: Some(cx.now),
+        self.jobs.entry(job).or_insert_with(|| Claim {
+            progress: Progress::Due(cx.now),
             retry: Retry::new(plan),
-            direct: false,
         });
     }
 
     pub(crate) fn end(&mut self, job: JobId) {
-        self.0.remove(&job);
+        self.jobs.remove(&job);
     }
 
     pub(crate) fn clear(&mut self) {
-        self.0.clear();
+        self.jobs.clear();
+    }
+
+    /// The job with whose claim the stream is subscribed to.
+    pub(crate) fn lead(&self) -> Option<JobId> {
+        let led = self.led.filter(|job| self.jobs.contains_key(job));
+        led.or_else(|| self.jobs.first_key_value().map(|(job, _)| *job))
+    }
+
+    /// An attempt was in vain, maybe because the leading job's claim does not hold: in the
+    /// next one another job leads.
+    pub(crate) fn next_lead(&mut self) {
+        let Some(lead) = self.lead() else { return };
+        let after = (std::ops::Bound::Excluded(lead), std::ops::Bound::Unbounded);
+        self.led = self.jobs.range(after).next().map(|(job, _)| *job);
     }
 
     /// Asks the driver for a job's claim unless it has been; false when it can't be asked.
     pub(crate) fn ask(&mut self, cx: &mut Cx, stream: &StreamId, job: JobId) -> bool {
-        let Some(claim) = self.0.get_mut(&job) else {
+        let Some(claim) = self.jobs.get_mut(&job) else {
             return false;
         };
-        claim.due = None;
-        if !claim.asked {
-            claim.asked = cx.ask_claim(stream, job);
-            if !claim.asked {
-                claim.due = Some(claim.retry.schedule(cx));
-            }
+        if claim.progress != Progress::Making {
+            claim.progress = if cx.ask_claim(stream, job) {
+                Progress::Making
+            } else {
+                Progress::Due(claim.retry.schedule(cx))
+            };
         }
-        claim.asked
+        claim.progress == Progress::Making
     }
 
-    /// The subscription went out with the claim of the first job.
-    pub(crate) fn sent(&mut self, cx: &mut Cx, jobs: &BTreeSet<JobId>) {
-        if let Some(claim) = jobs.first().and_then(|job| self.0.get_mut(job)) {
-            claim.due = Some(claim.retry.schedule(cx));
-        }
-    }
-
-    /// The stream comes: the claims of all jobs are refreshed now and then. `told` says
-    /// that the first job's came to the broadcaster over a link of its own.
-    pub(crate) fn fed(&mut self, cx: &mut Cx, jobs: &BTreeSet<JobId>, told: bool) {
-        for (job, claim) in &mut self.0 {
-            claim.retry = Retry::new(cx.config.claim_refresh);
-            let first = jobs.first() == Some(job);
-            if told && first {
-                claim.direct = true;
-                claim.due = None;
-            }
-            let waits = claim.direct || claim.asked;
-            if !waits && (claim.due.is_none() || first) {
-                claim.due = Some(claim.retry.schedule(cx));
-            }
+    /// The subscription went out with a job's claim.
+    pub(crate) fn sent(&mut self, cx: &mut Cx, job: JobId) {
+        if let Some(claim) = self.jobs.get_mut(&job) {
+            claim.progress = Progress::Due(claim.retry.schedule(cx));
         }
     }
 
-    /// The stream is lost: the search decides when it is claimed.
-    pub(crate) fn pause(&mut self) {
-        for claim in self.0.values_mut() {
-            claim.due = None;
+    /// Nobody feeds the stream any more, and the search decides when the leading job claims.
+    pub(super) fn unfed(&mut self, cx: &mut Cx, stage: Stage) {
+        if stage == Stage::Idle {
+            return;
+        }
+        let lead = self.lead();
+        let Some(claim) = lead.and_then(|job| self.jobs.get_mut(&job)) else {
+            return;
+        };
+        match (claim.progress, stage) {
+            (Progress::Making, _) | (Progress::Due(_), Stage::Asked) => {}
+            (_, Stage::Asked) => claim.progress = Progress::Due(claim.retry.schedule(cx)),
+            (_, _) => claim.progress = Progress::Waits,
         }
     }
 
-    /// The broadcaster's own link is up, or is gone.
-    pub(crate) fn on_owner(&mut self, cx: &Cx, linked: bool) {
-        for claim in self.0.values_mut() {
-            claim.direct = false;
+    /// The broadcaster's own link is up, or is gone: either way it is told anew.
+    pub(crate) fn on_owner(&mut self, cx: &Cx) {
+        for claim in self.jobs.values_mut() {
             claim.retry = Retry::new(cx.config.job_retry);
-            if linked {
-                claim.due = Some(cx.now);
+            if claim.progress != Progress::Making {
+                claim.progress = Progress::Due(cx.now);
             }
         }
     }
 
     pub(crate) fn next_due(&self) -> Option<Time> {
-        self.0.values().filter_map(|claim| claim.due).min()
+        let due = |claim: &Claim| match claim.progress {
+            Progress::Due(at) => Some(at),
+            Progress::Waits | Progress::Making | Progress::Told => None,
+        };
+        self.jobs.values().filter_map(due).min()
     }
 }
 
 impl Stream {
+    /// Somebody feeds the stream: claims are refreshed now and then, but for one that the
+    /// broadcaster has as the subscription over its own link.
+    pub(super) fn claims_fed(&mut self, cx: &mut Cx) {
+        let Source::Remote(up) = &self.source else {
+            return;
+        };
+        let Some(feeder) = up.live() else { return };
+        let carried = feeder.claim;
+        let told = carried.filter(|_| feeder.peer == self.id.node);
+        for (job, claim) in &mut self.claims.jobs {
+            claim.retry = Retry::new(cx.config.claim_refresh);
+            claim.progress = match claim.progress {
+                _ if told == Some(*job) => Progress::Told,
+                Progress::Due(_) if carried == Some(*job) => {
+                    Progress::Due(claim.retry.schedule(cx))
+                }
+                Progress::Waits => Progress::Due(claim.retry.schedule(cx)),
+                as_it_is @ (Progress::Due(_) | Progress::Making | Progress::Told) => as_it_is,
+            };
+        }
+    }
+
     /// Makes the claims that are due.
     pub(crate) fn claim_again(&mut self, cx: &mut Cx) {
-        let due = |claim: &Claim| claim.due.is_some_and(|at| at <= cx.now);
+        let due = |claim: &Claim| matches!(claim.progress, Progress::Due(at) if at <= cx.now);
         let jobs: Vec<_> = self
             .claims
-            .0
+            .jobs
             .iter()
             .filter(|(_, claim)| due(claim))
             .map(|(job, _)| *job)
@@ -163,30 +205,33 @@ impl Stream {
     /// The driver has made a claim, or has not because the job is gone.
     pub(crate) fn on_claim(&mut self, cx: &mut Cx, job: JobId, claim: Option<SignedClaim>) {
         let from = self.resume_from();
-        let lead = self.local.jobs.first() == Some(&job);
-        let Some(state) = self.claims.0.get_mut(&job) else {
+        let lead = self.claims.lead() == Some(job);
+        let Some(state) = self.claims.jobs.get_mut(&job) else {
             return;
         };
-        state.asked = false;
+        state.progress = Progress::Waits;
         let Source::Remote(up) = &mut self.source else {
             return;
         };
         let Some(claim) = claim else {
-            if up.open() == 0 {
+            // Its end is told apart; until then the search tries the next.
+            if lead && up.open() == 0 {
                 up.retry_at = Some(up.retry.schedule(cx));
+                self.claims.next_lead();
             }
             return;
         };
-        if up.open() == 0 {
+        if lead && up.open() == 0 {
             up.claim = Some(claim);
             return self.seek(cx);
         }
+        let linked = cx.links.contains(&self.id.node);
         let waits = |p: &Parent| p.role == Role::Feed && p.state != ParentState::Live;
         let waiting = up.parents.iter().position(waits);
-        if let (Some(index), true, false) = (waiting, lead, up.is_live()) {
+        if let (Some(index), true, false) = (waiting, lead, up.is_live() || linked) {
             up.claim = Some(claim);
             up.renew(cx, self.key, &self.id, index, from);
-            return self.claims.sent(cx, &self.local.jobs);
+            return self.claims.sent(cx, job);
         }
         self.announce(cx, job, claim);
     }
@@ -201,9 +246,12 @@ impl Stream {
             let near = cx.candidates(&owner, Asker::Own, |_| false);
             near.first().copied()
         };
-        if let Some(state) = self.claims.0.get_mut(&job) {
-            state.direct = direct;
-            state.due = (!direct).then(|| state.retry.schedule(cx));
+        if let Some(state) = self.claims.jobs.get_mut(&job) {
+            state.progress = if direct {
+                Progress::Told
+            } else {
+                Progress::Due(state.retry.schedule(cx))
+            };
         }
         let Some(next) = next else { return };
         let request = cx.request_id();

@@ -33,7 +33,7 @@ impl Streams {
             self.with_data(cx, key, |stream, cx| {
                 stream.mend(cx);
                 stream.commit_gaps(cx);
-                stream.judge_direct(cx);
+                stream.feed_jobs(cx);
             });
         }
     }

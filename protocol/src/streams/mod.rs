@@ -10,6 +10,7 @@ mod parents;
 mod redirects;
 mod ring;
 mod rivals;
+mod stage;
 mod stream;
 mod upstream;
 
@@ -22,6 +23,7 @@ use headwater_proto::{
 };
 
 pub(crate) use child::{Child, Hold};
+pub use stage::Stage;
 pub(crate) use stream::{Source, Stream};
 pub(crate) use upstream::SignedClaim;
 
@@ -166,10 +168,6 @@ impl Streams {
                     stream.local.jobs.insert(job);
                     let live = stream.is_live();
                     stream.claims.begin(cx, job, live);
-                    // Without a parent the search asks the owner, and with the claim.
-                    if live {
-                        stream.prefer_owner(cx);
-                    }
                 }
                 None => stream.local.viewer = true,
             }
@@ -262,8 +260,8 @@ impl Streams {
                     }
                 }
                 if owner {
-                    stream.claims.on_owner(cx, true);
-                    stream.prefer_owner(cx);
+                    stream.claims.on_owner(cx);
+                    stream.claim_again(cx);
                 }
             });
         }
@@ -283,7 +281,10 @@ impl Streams {
         let fed = |s: &&Stream| s.id.node == peer && !s.local.jobs.is_empty();
         let jobs: Vec<_> = self.table.values().filter(fed).map(|s| s.key).collect();
         for key in jobs {
-            self.with(cx, key, |stream, cx| stream.claims.on_owner(cx, false));
+            self.with(cx, key, |stream, cx| {
+                stream.claims.on_owner(cx);
+                stream.claim_again(cx);
+            });
         }
     }
 

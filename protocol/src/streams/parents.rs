@@ -47,10 +47,10 @@ impl Stream {
             return;
         }
         up.retry_at = None;
-        if let Some(job) = self.local.jobs.first()
-            && up.claim.is_none()
+        if up.claim.is_none()
+            && let Some(job) = self.claims.lead()
         {
-            if !self.claims.ask(cx, &self.id, *job) {
+            if !self.claims.ask(cx, &self.id, job) {
                 up.retry_at = Some(up.retry.schedule(cx));
             }
             return;
@@ -102,8 +102,8 @@ impl Stream {
             return;
         };
         up.subscribe(cx, self.key, &self.id, peer, from, Role::Feed);
-        if up.claim.is_some() {
-            self.claims.sent(cx, &self.local.jobs);
+        if let Some((claim, _)) = &up.claim {
+            self.claims.sent(cx, claim.job);
         }
     }
 
@@ -229,7 +229,7 @@ impl Stream {
         up.end_search();
         up.claim = None;
         up.retry_at = Some(up.retry.schedule(cx));
-        self.claims.pause();
+        self.claims.next_lead();
         for name in self.children.keys().copied().collect::<Vec<_>>() {
             self.drop_child(cx, name);
             cx.refuse(name.0, name.1, failure);
@@ -285,9 +285,7 @@ impl Stream {
         up.claim = None;
         up.retry.reset();
         up.hole = None;
-        up.direct_at = None;
         up.stall_at = None;
-        self.claims.pause();
         if let Some(rival) = up.rival() {
             up.parents[rival].role = Role::Feed;
             if up.parents[rival].is_live() {
@@ -320,7 +318,7 @@ impl Stream {
             return;
         };
         match rivalry {
-            Rivalry::Direct => up.direct_at = Some(cx.now + cx.config.direct_again),
+            Rivalry::Direct => self.pass_direct(cx.now + cx.config.direct_again),
             Rivalry::Stalled => up.stall_at = Some(up.stall.schedule(cx)),
             Rivalry::Moved => {}
         }
@@ -328,12 +326,11 @@ impl Stream {
 
     /// A parent is to feed the stream from now on: the others are left.
     pub(crate) fn promote(&mut self, cx: &mut Cx, index: usize) {
-        let owner = self.id.node;
         let Source::Remote(up) = &mut self.source else {
             return;
         };
         let chosen = up.parents.remove(index);
-        let (peer, request) = (chosen.peer, chosen.request);
+        let peer = chosen.peer;
         if chosen.role == Role::Rival(Rivalry::Stalled)
             && let Some(old) = up.live().map(|p| p.peer)
         {
@@ -351,14 +348,11 @@ impl Stream {
         up.parents[0].role = Role::Feed;
         up.end_search();
         up.retry.reset();
-        let told = up.claim.take().is_some() && peer == owner;
+        up.claim = None;
         up.data_at = cx.now;
         up.stall_at = None;
         up.standby_retry.reset();
         up.no_standby.clear();
-        if peer == owner {
-            up.direct_at = None;
-        }
         let to = Some(peer);
         if up.reported != to {
             let from = std::mem::replace(&mut up.reported, to);
@@ -366,20 +360,9 @@ impl Stream {
             cx.observe(Event::ParentChanged { stream, from, to });
         }
         self.failed = None;
-        self.claims.fed(cx, &self.local.jobs, told);
+        self.unsettled = true;
         self.tell_state(cx);
         self.plan_standby(cx);
-        // A link of a job's own may have come up while the relays were asked.
-        if self.find_parent(peer, request).is_some() {
-            self.prefer_owner(cx);
-        }
-    }
-
-    fn find_parent(&self, peer: NodeId, request: RequestId) -> Option<usize> {
-        match &self.source {
-            Source::Remote(up) => up.find(peer, request),
-            Source::Owned(_) => None,
-        }
     }
 
     /// Leaves all parents.
@@ -444,8 +427,6 @@ impl Stream {
         };
         if due(up.standby_at, cx.now) {
             self.find_standby(cx);
-        } else if due(up.direct_at, cx.now) {
-            self.prefer_owner(cx);
         }
     }
 }

@@ -97,7 +97,7 @@ impl Stream {
         up.moved = Some(cx.now);
         if peer == self.id.node && !self.local.jobs.is_empty() && cx.links.contains(&peer) {
             // Its own link is measured before it is taken.
-            return self.prefer_owner(cx);
+            return;
         }
         if let Some(index) = up.standby().filter(|i| up.parents[*i].peer == peer) {
             return self.activate(cx, index, Rivalry::Moved);

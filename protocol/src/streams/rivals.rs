@@ -6,7 +6,7 @@ use headwater_proto::{NoRouteReason, NodeId};
 use super::{
     parents::{dial_lead, fed},
     stream::{Source, Stream},
-    upstream::{Rivalry, Role, STANDBY, Upstream, close_up},
+    upstream::{Rivalry, Role, STANDBY, Upstream},
 };
 use crate::{cx::Cx, output::Failure, time::Time};
 
@@ -30,61 +30,6 @@ impl Stream {
         };
         up.parents[index].recast(Role::Rival(rivalry), cx.now);
         up.renew(cx, self.key, &self.id, index, from);
-    }
-
-    /// Subscribes straight at the owner besides the present parent, for a job.
-    pub(crate) fn prefer_owner(&mut self, cx: &mut Cx) {
-        let from = self.resume_from();
-        let has_all = self.has_all();
-        let owner = self.id.node;
-        let Source::Remote(up) = &mut self.source else {
-            return;
-        };
-        let wait = up.direct_at.is_some_and(|at| at > cx.now);
-        if self.local.jobs.is_empty() || wait || has_all || !cx.links.contains(&owner) {
-            return;
-        }
-        up.direct_at = None;
-        match up.parents.iter().position(|p| p.peer == owner) {
-            Some(index) if up.parents[index].is_standby() => {
-                self.activate(cx, index, Rivalry::Direct);
-            }
-            Some(_) => {}
-            None if up.rival().is_none() => {
-                let role = Role::Rival(Rivalry::Direct);
-                up.subscribe(cx, self.key, &self.id, owner, from, role);
-            }
-            None => up.direct_at = Some(cx.now + cx.config.rival_window),
-        }
-    }
-
-    /// Decides between the owner's own link and the relays once it is clear.
-    pub(crate) fn judge_direct(&mut self, cx: &mut Cx) {
-        let Source::Remote(up) = &mut self.source else {
-            return;
-        };
-        let Some(index) = up.rival() else { return };
-        let rival = &up.parents[index];
-        if rival.role != Role::Rival(Rivalry::Direct) || !rival.is_live() {
-            return;
-        }
-        let (direct, request) = (rival.firsts, rival.request);
-        let Some(relayed) = up.live().map(|p| p.firsts) else {
-            return self.promote(cx, index);
-        };
-        let total = direct.saturating_add(relayed);
-        let over = rival.since + cx.config.rival_window <= cx.now;
-        if total < cx.config.rival_chunks && !over {
-            return;
-        }
-        // Two of five are enough for the direct link: it spares the relays.
-        if u64::from(direct) * 5 >= u64::from(total) * 2 {
-            return self.promote(cx, index);
-        }
-        let peer = self.id.node;
-        up.parents.remove(index);
-        close_up(cx, peer, request, true);
-        up.direct_at = Some(cx.now + cx.config.direct_again);
     }
 
     /// Tries another parent when no data comes though others may have some.
@@ -157,12 +102,14 @@ impl Stream {
     /// The standby has said how far it is and how far from the owner: it takes over when
     /// it stays ahead, or is much nearer.
     pub(crate) fn check_standby(&mut self, cx: &mut Cx, index: usize) {
+        let owner = self.id.node;
         let ready = self.ring.ready();
         let mine = self.ring.edge();
         let Source::Remote(up) = &mut self.source else {
             return;
         };
-        let main = up.main().map(|p| p.peer);
+        // Whatever way the stream takes begins at its owner.
+        let main = up.main().map(|p| p.peer).filter(|peer| *peer != owner);
         let main = main.and_then(|peer| Some(cx.links.get(&peer)?.key.prefix()));
         let standby = &mut up.parents[index];
         let through_main = main.is_some_and(|main| standby.path.contains(&main));

@@ -14,6 +14,7 @@ use super::{
     claims::Claims,
     local::Local,
     ring::{Ring, after},
+    stage::Stage,
     upstream::{Lookup, Upstream},
 };
 use crate::{cx::Cx, output::Failure, time::Time, timers::Timer};
@@ -75,6 +76,10 @@ pub(crate) struct Stream {
     pub(crate) watched: bool,
     /// The claims of the jobs that take it.
     pub(crate) claims: Claims,
+    /// How far the feed of those jobs had come when the stream was last settled.
+    pub(crate) stage: Stage,
+    /// It has another parent since it was last settled.
+    pub(crate) unsettled: bool,
     /// The path that children know of.
     pub(crate) told_path: Vec<u64>,
     /// Why it could not be had the last time.
@@ -100,6 +105,8 @@ impl Stream {
             dead: false,
             watched: false,
             claims: Claims::default(),
+            stage: Stage::default(),
+            unsettled: false,
             told_path: Vec::new(),
             failed: None,
         }
@@ -145,7 +152,7 @@ impl Stream {
             return false;
         };
         let one = up.rival().is_none() && up.is_live() && up.hedge_at.is_none();
-        one && up.hole.is_none() && self.finished.is_none() && !self.dead
+        one && up.hole.is_none() && !self.unsettled && self.finished.is_none() && !self.dead
     }
 
     /// Does what is due.
@@ -157,7 +164,6 @@ impl Stream {
         self.check_parents(cx);
         self.search_again(cx);
         self.claim_again(cx);
-        self.judge_direct(cx);
         self.check_stall(cx);
         self.commit_gaps(cx);
         self.mend(cx);
@@ -193,6 +199,8 @@ impl Stream {
             self.local.finish(cx, &self.id, end);
             self.claims.clear();
         }
+        self.feed_jobs(cx);
+        self.unsettled = false;
         self.introduce(cx);
         self.check_use(cx);
         self.rearm(cx);

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use headwater_proto::{
-    Message, NodeAddresses, NodeId, Position, RequestId, Slot, StreamId, Sub, TranscodeClaim,
-    TranscodeSub,
+    JobId, Message, NodeAddresses, NodeId, Position, RequestId, Slot, StreamId, Sub,
+    TranscodeClaim, TranscodeSub,
     limits::{MAX_HOPS, MAX_SEGMENT},
 };
 
@@ -92,6 +92,8 @@ pub(crate) struct Parent {
     pub(crate) firsts: u32,
     /// SubAcks in a row whose edge was ahead of what is here.
     pub(crate) ahead: u8,
+    /// The job with whose claim it was asked.
+    pub(crate) claim: Option<JobId>,
 }
 
 impl Parent {
@@ -110,6 +112,7 @@ impl Parent {
             load: 0,
             firsts: 0,
             ahead: 0,
+            claim: None,
         }
     }
 
@@ -405,6 +408,10 @@ impl Upstream {
             Role::Feed => self.claim.clone(),
             Role::Rival(_) | Role::Standby => None,
         };
+        let job = claim.as_ref().map(|(claim, _)| claim.job);
+        if let Some(index) = self.find(peer, request) {
+            self.parents[index].claim = job;
+        }
         // Only those who have the stream already are any good as a standby.
         let hops_left = match role {
             Role::Standby => 0,

@@ -18,6 +18,7 @@ mod receipts;
 mod repair;
 mod routes;
 mod seen;
+mod stages;
 mod strangers;
 mod transcode;
 mod trees;

@@ -31,6 +31,7 @@ pub(crate) const PARTS: u32 = 4;
 pub(crate) enum ClaimPolicy {
     Grant,
     Refuse,
+    RefuseJob(JobId),
     Ignore,
 }
 
@@ -515,11 +516,12 @@ impl World {
                 };
                 Answer::Claim(Some((claim, [7; 65])))
             }
-            Question::CheckClaim { .. } => match host.claims {
-                ClaimPolicy::Grant => Answer::ClaimGranted {
+            Question::CheckClaim { claim, .. } => match host.claims {
+                ClaimPolicy::Refuse => Answer::ClaimRefused,
+                ClaimPolicy::RefuseJob(job) if job == claim.job => Answer::ClaimRefused,
+                ClaimPolicy::Grant | ClaimPolicy::RefuseJob(_) => Answer::ClaimGranted {
                     addresses: vec![address],
                 },
-                ClaimPolicy::Refuse => Answer::ClaimRefused,
                 ClaimPolicy::Ignore => return None,
             },
             Question::CheckResult { .. } => Answer::Result { accepted: true },

@@ -63,6 +63,8 @@ pub struct Report {
     pub delivered_ratio: f64,
     /// Parts that viewers were told are lost.
     pub gap_parts: u64,
+    /// The first who were, by number.
+    pub gap_hosts: Vec<u32>,
     /// Links between owner and viewer when its first part came, which is the way that its
     /// Sub took; of status requests where those are the workload.
     pub hops: Summary,
@@ -155,6 +157,13 @@ impl Report {
             never_hosts: never.into_iter().take(LOST_NAMED).collect(),
             delivered_ratio: ratio(delivered, expected),
             gap_parts: world.sessions.iter().map(|s| s.lost).sum(),
+            gap_hosts: world
+                .sessions
+                .iter()
+                .filter(|s| s.lost > 0)
+                .map(|s| s.host.0)
+                .take(LOST_NAMED)
+                .collect(),
             hops: if routed { &m.route_hops } else { &m.hops }.summary(),
             depth: m.tree.depth.summary(),
             join_ms: m.join.summary(),

@@ -153,6 +153,13 @@ impl World {
                         .breach(self.now(), host, Rule::FalseAccusation, seen);
                 }
             }
+            Observed::StageChanged { from, to, .. } => {
+                self.note(host, 0x2c, *to as u64);
+                if !from.leads_to(*to) {
+                    let seen = || format!("goes from {from:?} to {to:?}");
+                    self.checks.breach(self.now(), host, Rule::Stage, seen);
+                }
+            }
             Observed::FeedStarted {
                 transcoder, direct, ..
             } => {
@@ -169,10 +176,7 @@ impl World {
         };
         let parent = to.and_then(|to| self.find(to));
         self.hosts[host.at()].set_parent(broadcast, parent);
-        for number in &self.hosts[host.at()].sessions {
-            // Whoever feeds it besides from now on does so for another reason.
-            self.sessions[*number as usize].doubled = None;
-        }
+        self.feeders_changed(host);
         if self.in_loop(host, broadcast) {
             self.measure.passing_loops += 1;
             let event = super::Event::CheckLoop(host, broadcast);

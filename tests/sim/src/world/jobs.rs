@@ -96,6 +96,13 @@ impl World {
         }
     }
 
+    /// Whoever feeds a host besides from now on does so for another reason.
+    pub(super) fn feeders_changed(&mut self, host: HostIx) {
+        for number in &self.hosts[host.at()].sessions {
+            self.sessions[*number as usize].doubled = None;
+        }
+    }
+
     /// Who has a transcoder as a child and something to send to it.
     fn feeders(&self, host: HostIx, broadcast: u32) -> Vec<HostIx> {
         let h = &self.hosts[host.at()];

@@ -440,6 +440,7 @@ impl World {
         }
         if let Input::Disconnected { peer } = &input {
             self.hosts[host.at()].lost.retain(|lost| lost != peer);
+            self.feeders_changed(host);
         }
         let (kind, name) = input_kind(&input);
         self.measure.count_input(kind, name);
