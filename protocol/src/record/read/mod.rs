@@ -18,7 +18,7 @@ use super::{INPUT, MAGIC, OUTPUT, START, output};
 use crate::{Input, Node, Output, Time};
 
 /// The longest input: an append of the largest part.
-const LONGEST_INPUT: usize = 16 << 20;
+const LONGEST_INPUT: u32 = 16 << 20;
 
 /// Why a recording could not be replayed to its end.
 #[derive(Debug, thiserror::Error)]
@@ -155,12 +155,16 @@ pub fn replay(mut from: impl Read) -> Result<Replayed, RecordingError> {
 impl Running {
     fn take(&mut self, from: &mut impl Read) -> Result<(), RecordingError> {
         self.at = Time::from_micros(u64::from_le_bytes(array(from)?));
-        let len = u32::from_le_bytes(array(from)?) as usize;
+        let len = u32::from_le_bytes(array(from)?);
         if len > LONGEST_INPUT {
             return Err(Damaged.into());
         }
-        let mut bytes = vec![0; len];
-        from.read_exact(&mut bytes)?;
+        // Memory is taken for what is there, whatever length is claimed.
+        let mut bytes = Vec::new();
+        let there = from.take(len.into()).read_to_end(&mut bytes)?;
+        if there < len as usize {
+            return Err(Damaged.into());
+        }
         let mut bytes = Bytes::from(bytes);
         let given = input::input(&mut bytes)?;
         if !bytes.is_empty() {
