@@ -14,7 +14,7 @@ use crate::host::HostIx;
 
 pub use delivery::{Session, Taken};
 pub use requests::{Ask, AskKind, Owed, Whose};
-pub use routes::goes_closer;
+pub use routes::{Passing, goes_closer};
 
 /// Breaches that are kept in full; all are counted.
 const KEPT: usize = 20;
@@ -31,7 +31,7 @@ pub enum Rule {
     StrictDecrease,
     /// Nobody is his own parent's descendant for long.
     Loop,
-    /// No request has travelled more links than its hop limit.
+    /// A request has fewer hops left where it is passed on than where it came from.
     HopLimit,
     /// A request has one answer, and an answer a request.
     OneAnswer,
@@ -128,8 +128,9 @@ pub(crate) fn route(
     strict: bool,
     to: &NodeId,
     message: &Message,
+    passing: Option<&Passing>,
 ) -> Option<(Rule, &'static str)> {
-    routes::check(from, strict, to, message)
+    routes::check(from, strict, to, message, passing)
 }
 
 /// A routed message's target and remaining hops; `None` when it is not routed.

@@ -1,6 +1,8 @@
 //! Whether a routed message goes towards its target.
 
-use headwater_proto::{Message, NodeId, limits::MAX_HOPS};
+use std::mem::{Discriminant, discriminant};
+
+use headwater_proto::{Message, NodeId};
 
 use super::Rule;
 
@@ -41,19 +43,49 @@ pub fn goes_closer(from: &NodeId, to: &NodeId, target: &NodeId) -> bool {
     to == target || to.routing_key().distance(&goal) < from.routing_key().distance(&goal)
 }
 
+/// A routed request that a node has been given and not yet dealt with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Passing {
+    kind: Discriminant<Message>,
+    target: NodeId,
+    hops_left: u8,
+}
+
+impl Passing {
+    /// What is to be known of a message; `None` when it is not routed.
+    pub(crate) fn of(message: &Message) -> Option<Self> {
+        let (target, hops_left) = target(message)?;
+        Some(Self {
+            kind: discriminant(message),
+            target,
+            hops_left,
+        })
+    }
+
+    /// Whether `next`, sent at once, is the same request with no hop taken off.
+    fn is_unspent_in(&self, next: &Self) -> bool {
+        self.kind == next.kind && self.target == next.target && next.hops_left >= self.hops_left
+    }
+}
+
 /// What is wrong about sending a routed message; `strict` says that the sender is bound
-/// to go closer: it is a relayer, and nobody has told it where to go.
+/// to go closer: it is a relayer, and nobody has told it where to go. `passing` is what
+/// the sender is dealing with.
 pub(super) fn check(
     from: &NodeId,
     strict: bool,
     to: &NodeId,
     message: &Message,
+    passing: Option<&Passing>,
 ) -> Option<(Rule, &'static str)> {
-    let (target, hops_left) = target(message)?;
-    if hops_left > MAX_HOPS {
-        return Some((Rule::HopLimit, "more hops left than there may be"));
+    let next = Passing::of(message)?;
+    if passing.is_some_and(|passing| passing.is_unspent_in(&next)) {
+        return Some((
+            Rule::HopLimit,
+            "a request that was passed on with all its hops",
+        ));
     }
-    if strict && !goes_closer(from, to, &target) {
+    if strict && !goes_closer(from, to, &next.target) {
         return Some((
             Rule::StrictDecrease,
             "a request that goes away from its target",
@@ -82,11 +114,31 @@ mod tests {
             hops_left: 3,
         });
         let owner = owner.node_id();
-        let rule = |from, relayer, to| check(from, relayer, to, &sub).map(|(rule, _)| rule);
+        let rule = |from, relayer, to| check(from, relayer, to, &sub, None).map(|(rule, _)| rule);
 
         assert_eq!(rule(&ids[2], true, &ids[0]), None);
         assert_eq!(rule(&ids[0], true, &owner), None);
         assert_eq!(rule(&ids[0], true, &ids[2]), Some(Rule::StrictDecrease));
         assert_eq!(rule(&ids[0], false, &ids[2]), None);
+    }
+
+    #[test]
+    fn a_request_that_is_passed_on_has_a_hop_less() {
+        let (owner, stream_id) = stream(1);
+        let sub = |hops_left| {
+            Message::Sub(Sub {
+                request: RequestId(1),
+                stream: stream_id.clone(),
+                from: None,
+                hops_left,
+            })
+        };
+        let (from, to) = (stream(2).0.node_id(), owner.node_id());
+        let given = Passing::of(&sub(5)).unwrap();
+        let rule = |hops| check(&from, true, &to, &sub(hops), Some(&given)).map(|(rule, _)| rule);
+
+        assert_eq!(rule(4), None);
+        assert_eq!(rule(5), Some(Rule::HopLimit));
+        assert_eq!(rule(6), Some(Rule::HopLimit));
     }
 }

@@ -218,7 +218,7 @@ impl World {
             };
             if let Some(recorder) = &mut self.recorder {
                 let h = &self.hosts[host.at()];
-                recorder.start(host.0, &h.id, h.config(), seed, now);
+                recorder.start(host.0, &h.id, &h.config, seed, now);
             }
             self.hosts[host.at()].maintenance_due = false;
             self.maintain_soon(host);

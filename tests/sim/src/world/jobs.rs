@@ -86,7 +86,7 @@ impl World {
                 continue;
             }
             let since = *doubled.get_or_insert(self.now);
-            let window = self.hosts[host.at()].config().rival_window + LEAVING;
+            let window = self.hosts[host.at()].config.rival_window + LEAVING;
             if since + window < self.now {
                 *doubled = Some(self.now);
                 let feeders: Vec<_> = feeders.iter().map(|feeder| feeder.0).collect();

@@ -256,13 +256,13 @@ impl World {
         let jitter = self.jitter(dir.latency_us());
         self.note(from, 0x20, print ^ u64::from(to.0));
         self.measure.sent(from, &message, size);
-        let badge = |host: HostIx| self.badges[host.at()];
-        match (badge(from).honest, badge(to).honest) {
+        let honest = |host: HostIx| self.hosts[host.at()].is_honest();
+        match (honest(from), honest(to)) {
             (false, true) => self.measure.from_hostile += size as u64,
             (true, false) if !wire::is_media(&message) => self.measure.to_hostile += size as u64,
             (true, false | true) | (false, false) => {}
         }
-        if self.badges[from.at()].honest {
+        if self.hosts[from.at()].is_honest() {
             if in_flight + cost > CREDIT {
                 let seen = || format!("{} bytes in flight to host {}", in_flight + cost, to.0);
                 self.checks.breach(self.now, from, Rule::Credit, seen);
@@ -301,14 +301,16 @@ impl World {
         let mut wrong = None;
         if checks::target(m).is_some() {
             let sender = &self.hosts[from.at()];
-            let peer = self.badges[to.at()].id;
+            let peer = self.hosts[to.at()].id;
             // Who was named in a Redirect may be asked whatever the distance.
             let strict = sender.roles.relayer && !sender.was_named(&peer);
-            wrong = checks::route(&sender.id, strict, &peer, m);
+            // Who wants the stream itself asks in its own name, whatever made it ask.
+            let passing = self.passing.as_ref().filter(|_| sender.sessions.is_empty());
+            wrong = checks::route(&sender.id, strict, &peer, m, passing);
         }
         // What is owed to those who ask for anything and everything is not kept.
         let list = match checks::whose(m) {
-            _ if !self.badges[to.at()].honest => None,
+            _ if !self.hosts[to.at()].is_honest() => None,
             Whose::Own => Some(out),
             Whose::Theirs => Some(back),
             Whose::Nobodys => None,
@@ -386,7 +388,7 @@ impl World {
             return;
         };
         let (from, to) = (dir.from, dir.to);
-        let peer = self.badges[to.at()].id;
+        let peer = self.hosts[to.at()].id;
         self.input(from, Input::Writable { peer, credit });
     }
 
@@ -419,7 +421,7 @@ impl World {
             return;
         }
         checks::arrived(&mut dir.asks, &message, now);
-        let peer = self.badges[from.at()].id;
+        let peer = self.hosts[from.at()].id;
         let input = match &mut dir.verifier {
             None => Input::Received {
                 from: peer,

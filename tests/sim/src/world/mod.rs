@@ -18,9 +18,9 @@ use headwater_protocol::{AskId, Command, CommandId, DialId, Input, Output, Time}
 pub use recording::Recording;
 
 use crate::{
-    checks::{Checks, Rule, Session},
+    checks::{Checks, Passing, Rule, Session},
     dice::Dice,
-    host::{Badge, Health, Host, HostIx, tag},
+    host::{Health, Host, HostIx, tag},
     hostile::Hostile,
     measure::Measure,
     media::{Broadcast, Shape},
@@ -79,13 +79,20 @@ pub enum Event {
     Sample,
 }
 
-/// Changes what nodes want: given a host and one output of its core, gives what is done
-/// instead. The host still counts as one that keeps to the protocol.
-pub struct Saboteur(pub Box<dyn FnMut(HostIx, Output) -> Vec<Output>>);
+/// Changes what nodes want; they still count as ones that keep to the protocol.
+pub enum Saboteur {
+    /// Given a host and one output of its core, gives what is done instead.
+    Outputs(Box<dyn FnMut(HostIx, Output) -> Vec<Output>>),
+    /// Given a host and when it wants to be woken, gives when it is woken instead.
+    Deadlines(Box<dyn FnMut(HostIx, Option<Time>) -> Option<Time>>),
+}
 
 impl std::fmt::Debug for Saboteur {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Saboteur(..)")
+        f.write_str(match self {
+            Self::Outputs(_) => "Outputs(..)",
+            Self::Deadlines(_) => "Deadlines(..)",
+        })
     }
 }
 
@@ -157,7 +164,6 @@ pub struct World {
         headwater_protocol::Priority,
     )>,
     attempts: Shelf<Attempt>,
-    badges: Vec<Badge>,
     /// Apart from the hosts, so that a look at it touches little memory.
     wakes: Vec<Wake>,
     /// What every node that can be dialled is said to listen at.
@@ -172,6 +178,8 @@ pub struct World {
     jitter_dice: Dice,
     life_dice: Dice,
     busy: (Time, HostIx, u32),
+    /// The routed request that is being handled.
+    passing: Option<Passing>,
     trace: u64,
     ended: bool,
 }
@@ -187,9 +195,8 @@ impl World {
             degrees[b.at()] += 1;
         }
         let hosts = plan.members.iter().zip(&degrees);
-        let mut configs = Vec::new();
         let mut hosts: Vec<_> = hosts
-            .map(|(member, links)| Host::new(member, &scenario, *links, &mut configs))
+            .map(|(member, links)| Host::new(member, &scenario, *links))
             .collect();
         choose_characters(&scenario, &mut hosts);
         let by_tag = (0..).map(HostIx).zip(&hosts);
@@ -218,7 +225,6 @@ impl World {
             late: Shelf::default(),
             late_sends: Shelf::default(),
             attempts: Shelf::default(),
-            badges: hosts.iter().map(Host::badge).collect(),
             wakes: vec![
                 Wake {
                     planned: None,
@@ -237,6 +243,7 @@ impl World {
             jitter_dice: Dice::new(seed, "jitter"),
             life_dice: Dice::new(seed, "life"),
             busy: (Time::default(), HostIx(0), 0),
+            passing: None,
             trace: seed,
             ended: false,
             schedule: deeds,
@@ -251,7 +258,7 @@ impl World {
     /// [`World::run`].
     pub fn record(&mut self, mut recorder: Recording) {
         for (number, host) in (0..).zip(&self.hosts) {
-            recorder.start(number, &host.id, host.config(), host.seed, self.now);
+            recorder.start(number, &host.id, &host.config, host.seed, self.now);
         }
         self.recorder = Some(recorder);
     }
@@ -399,7 +406,7 @@ impl World {
     #[must_use]
     pub fn find(&self, id: &headwater_proto::NodeId) -> Option<HostIx> {
         let host = self.by_tag.get(&tag(id)).copied()?;
-        (self.badges[host.at()].id == *id).then_some(host)
+        (self.hosts[host.at()].id == *id).then_some(host)
     }
 
     /// A node by its number, for people.
@@ -452,6 +459,7 @@ impl World {
             narrator.input(host, self.now, &input, |id| self.name(id));
             self.narrator = Some(narrator);
         }
+        let outer = std::mem::replace(&mut self.passing, passing(&input));
         self.hosts[host.at()].node.handle(self.now, input);
         while let Some(output) = self.hosts[host.at()].node.poll_output() {
             if let Some(recorder) = &mut self.recorder {
@@ -462,14 +470,15 @@ impl World {
                 self.narrator = Some(narrator);
             }
             match &mut self.saboteur {
-                None => self.carry_out(host, output),
-                Some(Saboteur(change)) => {
+                None | Some(Saboteur::Deadlines(_)) => self.carry_out(host, output),
+                Some(Saboteur::Outputs(change)) => {
                     for output in change(host, output) {
                         self.carry_out(host, output);
                     }
                 }
             }
         }
+        self.passing = outer;
         self.rearm(host);
     }
 
@@ -493,7 +502,10 @@ impl World {
 
     fn rearm(&mut self, host: HostIx) {
         let deadline = self.hosts[host.at()].node.poll_timeout();
-        let wanted = deadline.map(|deadline| deadline.at.max(self.now));
+        let mut wanted = deadline.map(|deadline| deadline.at.max(self.now));
+        if let Some(Saboteur::Deadlines(change)) = &mut self.saboteur {
+            wanted = change(host, wanted);
+        }
         let wake = &mut self.wakes[host.at()];
         wake.wanted = wanted;
         if let Some(at) = wanted
@@ -580,6 +592,15 @@ impl<T> Shelf<T> {
 /// The numbers of a run fit into 32 bits.
 fn index32(index: usize) -> u32 {
     u32::try_from(index).expect("a run has fewer than 2^32 of anything")
+}
+
+/// The routed request that a node is given.
+fn passing(input: &Input) -> Option<Passing> {
+    if let Input::Received { message, .. } = input {
+        Passing::of(message)
+    } else {
+        None
+    }
 }
 
 /// A number and a name for each kind of input.

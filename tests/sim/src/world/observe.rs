@@ -178,7 +178,7 @@ impl World {
             if ix.at() % 16 != turn % 16 {
                 continue;
             }
-            let bound = host.config().ring_bytes;
+            let bound = host.config.ring_bytes;
             for stream in host.node.streams() {
                 if stream.ring_bytes > bound {
                     wrong.push((ix, stream.ring_bytes, stream.children.len()));
@@ -201,7 +201,7 @@ impl World {
             if !both.iter().all(|host| host.is_up() && host.is_honest()) {
                 continue;
             }
-            let once = answerer.config().request_timeout.as_millis();
+            let once = answerer.config.request_timeout.as_millis();
             let once = u64::try_from(once).unwrap_or(u64::MAX) + ANSWER_SLACK_MS;
             for owed in checks::owed(&dir.asks) {
                 let limit = match owed.kind {

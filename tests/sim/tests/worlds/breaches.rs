@@ -8,8 +8,11 @@ use crate::common::small;
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use headwater_proto::{Message, NodeId, Position, Sub};
-use headwater_protocol::{Delivery, Output};
+use headwater_proto::{
+    Message, NodeId, Position, Sub, SubAck,
+    limits::{MAX_HOPS, MAX_PATH},
+};
+use headwater_protocol::{Delivery, DialId, DisconnectReason, Event, Output, Time};
 use headwater_sim::{
     checks::Rule,
     host::HostIx,
@@ -25,10 +28,39 @@ fn breach(
     change: impl FnMut(HostIx, Output) -> Vec<Output> + 'static,
 ) -> BTreeSet<Rule> {
     let mut world = World::new(scenario);
-    world.saboteur = Some(Saboteur(Box::new(change)));
+    world.saboteur = Some(Saboteur::Outputs(Box::new(change)));
+    broken(world)
+}
+
+/// The rules that are breached by the end of a world.
+fn broken(mut world: World) -> BTreeSet<Rule> {
     let end = world.end();
     world.run(end, true);
     world.checks.by_rule.keys().copied().collect()
+}
+
+/// Adds one output to those of a host, once, when it has links.
+fn once(
+    from: HostIx,
+    mut extra: impl FnMut() -> Output + 'static,
+) -> impl FnMut(HostIx, Output) -> Vec<Output> {
+    let mut wait = 20;
+    move |host, output| {
+        if host != from || wait == 0 {
+            return vec![output];
+        }
+        wait -= 1;
+        if wait > 0 {
+            vec![output]
+        } else {
+            vec![output, extra()]
+        }
+    }
+}
+
+/// The ids of hosts in the small world.
+fn id_of(scenario: &Scenario, host: u32) -> NodeId {
+    World::new(scenario.clone()).hosts[host as usize].id
 }
 
 /// What becomes of the parts that one host is handed.
@@ -260,7 +292,7 @@ fn dial_without_a_claim_is_noticed() {
     let rules = breach(small(), move |host, output| match output {
         Output::Reply { .. } if host == HostIx(0) => {
             let dial = Output::Dial {
-                dial: headwater_protocol::DialId(1 << 40),
+                dial: DialId(1 << 40),
                 peer: stranger,
                 addresses: Vec::new(),
             };
@@ -293,11 +325,161 @@ fn reply_that_never_comes_is_noticed() {
 }
 
 #[test]
+fn request_that_is_passed_on_with_all_its_hops_is_noticed() {
+    let line = Scenario {
+        topology: headwater_sim::scenario::Topology::Line,
+        ..small()
+    };
+    let rules = breach(line, |_, output| match output {
+        Output::Send {
+            to,
+            message: Message::Sub(sub),
+            priority,
+        } => vec![Output::Send {
+            to,
+            message: Message::Sub(Sub {
+                hops_left: MAX_HOPS,
+                ..sub
+            }),
+            priority,
+        }],
+        other => vec![other],
+    });
+
+    assert_eq!(rules, [Rule::HopLimit].into());
+}
+
+#[test]
+fn loop_of_parents_that_lasts_is_noticed() {
+    // Each of two hosts says, whatever it does, that the other is its parent.
+    let ids = [20, 21].map(|host| id_of(&small(), host));
+    let rules = breach(small(), move |host, output| match (host.0, output) {
+        (
+            20 | 21,
+            Output::Observe(Event::ParentChanged {
+                stream,
+                from,
+                to: Some(_),
+            }),
+        ) => {
+            let other = ids[usize::from(host.0 == 20)];
+            vec![Output::Observe(Event::ParentChanged {
+                stream,
+                from,
+                to: Some(other),
+            })]
+        }
+        (_, output) => vec![output],
+    });
+
+    assert_eq!(rules, [Rule::Loop].into());
+}
+
+#[test]
+fn message_beyond_the_bounds_of_the_wire_is_noticed() {
+    let rules = breach(small(), |_, output| match output {
+        Output::Send {
+            to,
+            message: Message::SubAck(ack),
+            priority,
+        } => vec![Output::Send {
+            to,
+            message: Message::SubAck(SubAck {
+                path: vec![1; MAX_PATH + 1],
+                ..ack
+            }),
+            priority,
+        }],
+        other => vec![other],
+    });
+
+    assert!(rules.contains(&Rule::WireBounds), "{rules:?}");
+}
+
+#[test]
+fn queue_of_control_messages_without_end_is_noticed() {
+    let mut many = 10_000;
+    let slow = Scenario {
+        uplink: 2_000,
+        ..small()
+    };
+    let rules = breach(slow, move |_, output| match &output {
+        Output::Send {
+            message: Message::SubAck(_),
+            ..
+        } => vec![output; std::mem::replace(&mut many, 1)],
+        _ => vec![output],
+    });
+
+    assert!(rules.contains(&Rule::Queues), "{rules:?}");
+}
+
+#[test]
+fn ring_beyond_its_bound_is_noticed() {
+    let mut world = World::new(small());
+    // The nodes run already, with the bounds of before.
+    for host in &mut world.hosts {
+        host.config.ring_bytes = 1000;
+    }
+
+    assert_eq!(broken(world), [Rule::Queues].into());
+}
+
+#[test]
+fn waking_up_again_and_again_is_noticed() {
+    let mut world = World::new(small());
+    let never_late = |host, wanted: Option<_>| match wanted {
+        Some(_) if host == HostIx(9) => Some(Time::default()),
+        _ => wanted,
+    };
+    world.saboteur = Some(Saboteur::Deadlines(Box::new(never_late)));
+
+    assert!(broken(world).contains(&Rule::BusyLoop));
+}
+
+#[test]
+fn accusation_of_a_correct_neighbour_is_noticed() {
+    let peer = id_of(&small(), 12);
+    let accuse = move || {
+        let what = "nothing at all";
+        Output::Observe(Event::Misbehaved { peer, what })
+    };
+    let rules = breach(small(), once(HostIx(9), accuse));
+
+    assert_eq!(rules, [Rule::FalseAccusation].into());
+}
+
+#[test]
+fn link_that_is_closed_for_nothing_is_noticed() {
+    let peer = id_of(&small(), 12);
+    let close = move || {
+        let reason = DisconnectReason::Violations;
+        Output::Disconnect { peer, reason }
+    };
+    let rules = breach(small(), once(HostIx(9), close));
+
+    assert!(rules.contains(&Rule::FalseAccusation), "{rules:?}");
+}
+
+#[test]
+fn dial_of_one_whom_nobody_has_named_is_noticed() {
+    let peer = id_of(&small(), 33);
+    let dial = move || Output::Dial {
+        dial: DialId(u64::MAX),
+        peer,
+        addresses: Vec::new(),
+    };
+    let rules = breach(small(), once(HostIx(0), dial));
+
+    assert_eq!(rules, [Rule::Dial].into());
+}
+
+#[test]
 fn a_failing_run_shrinks_to_the_deeds_that_matter() {
     // Host 9 repeats a part: its own viewer is all that it takes.
     let run = |scenario: &Scenario| {
         let mut world = World::new(scenario.clone());
-        world.saboteur = Some(Saboteur(Box::new(|host, output| match &output {
+        world.saboteur = Some(Saboteur::Outputs(Box::new(|host, output| match &output {
             Output::Deliver {
                 delivery: Delivery::Part { .. },
                 ..
