@@ -12,6 +12,7 @@ const OURS = {
   'headwater-chain': [],
   headwater: ['headwater-proto', 'headwater-protocol', 'headwater-media', 'headwater-chain'],
   'headwater-e2e': ['headwater-media', 'headwater-protocol'],
+  'headwater-fuzz': ['headwater-media', 'headwater-proto', 'headwater-protocol'],
   'headwater-sim': ['headwater-proto', 'headwater-protocol'],
 };
 

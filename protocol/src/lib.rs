@@ -12,7 +12,6 @@ mod feed;
 mod input;
 mod jobs;
 mod links;
-mod liveness;
 mod lookups;
 mod master;
 mod node;

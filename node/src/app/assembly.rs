@@ -210,7 +210,6 @@ impl<'a> Assembly<'a> {
                 library.clone(),
                 self.tasks.clone(),
                 self.stop.clone(),
-                None,
             )
         })
     }
@@ -263,7 +262,6 @@ impl<'a> Assembly<'a> {
                 self.tasks.clone(),
                 self.stop.clone(),
                 hook(self.config, jobs.cloned(), self.tasks.clone()),
-                None,
             )
         })
     }

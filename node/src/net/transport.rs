@@ -22,7 +22,6 @@ use super::{
     behaviour::Links,
     hearsay::GuardedKad,
     muxer::Bounded,
-    swarm::registry,
 };
 
 /// The overlay's Kademlia, apart from all others.
@@ -91,10 +90,8 @@ fn behaviour(config: &NetConfig, key: &identity::Keypair) -> Behaviour {
         .set_query_timeout(Duration::from_secs(5))
         .set_periodic_bootstrap_interval(None)
         .set_kbucket_inserts(kad::BucketInserts::Manual)
-        .set_provider_record_ttl(Some(registry::KEPT))
-        .set_provider_publication_interval(None)
         .set_record_filtering(kad::StoreInserts::FilterBoth);
-    let store = registry::store(local);
+    let store = kad::store::MemoryStore::new(local);
     let mut kad = kad::Behaviour::with_config(local, store, kad_config);
     // Relayers are the routing table; others only ask it.
     kad.set_mode(Some(if config.roles.relayer {

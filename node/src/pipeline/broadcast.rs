@@ -28,13 +28,12 @@ use tracing::{error, info, trace, warn};
 
 use super::{
     Library,
-    origin::{Complete, Origin, OriginError, PlaylistTimes},
+    origin::{Origin, OriginError, PlaylistTimes},
 };
 use crate::{
     clock,
     driver::Core,
     mutex::lock,
-    receipts::Fed,
     store::{self, Store},
 };
 
@@ -105,7 +104,6 @@ pub struct Broadcasts {
     tasks: TaskTracker,
     stop: CancellationToken,
     hook: Hook,
-    fed: Option<Arc<Fed>>,
     live: Mutex<BTreeMap<String, Live>>,
 }
 
@@ -170,7 +168,6 @@ impl Broadcasts {
         tasks: TaskTracker,
         stop: CancellationToken,
         hook: Hook,
-        fed: Option<Arc<Fed>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             config,
@@ -181,7 +178,6 @@ impl Broadcasts {
             tasks,
             stop,
             hook,
-            fed,
             live: Mutex::default(),
         })
     }
@@ -346,29 +342,14 @@ impl Broadcasts {
             if let Packaged::Part(part) = &item {
                 trace!(name, segment = part.segment, part = part.index, "part");
             }
-            match origin.push(item).await {
-                Ok(Some(complete)) => self.keep_hash(name, complete),
-                Ok(None) => {}
-                Err(error) => return error!(name, %error, "part not published"),
+            if let Err(error) = origin.push(item).await {
+                error!(name, %error, "part not published");
+                return;
             }
             if let Some(resume) = last {
                 self.remember(name, resume);
                 self.segment_done(name, origin).await;
             }
-        }
-    }
-
-    /// A transcoder that is fed may ask for a receipt.
-    fn keep_hash(&self, name: &str, complete: Complete) {
-        let Some(fed) = &self.fed else {
-            return;
-        };
-        let Some(manifest) = lock(&self.live).get(name).map(|live| live.manifest) else {
-            return;
-        };
-        let Complete { segment, hash } = complete;
-        if let Err(error) = fed.segment(&manifest.source(), segment, hash) {
-            error!(name, segment, %error, "nobody will get a receipt for the segment");
         }
     }
 

@@ -8,8 +8,7 @@ use headwater_media::{
     hls::{Bandwidth, Timeline},
 };
 use headwater_proto::{
-    PartHeader, PayloadSize, Position, Rendition, SegmentHasher, Signed, SigningKey, Slot,
-    StreamEnd, StreamId,
+    PartHeader, PayloadSize, Position, Rendition, Signed, SigningKey, Slot, StreamEnd, StreamId,
 };
 use headwater_protocol::Command;
 
@@ -17,7 +16,6 @@ use super::{info_of, position_of};
 use crate::{
     driver::{Core, CoreError},
     mutex::lock,
-    receipts::WholeSegments,
 };
 
 /// Why an item could not be published.
@@ -34,15 +32,6 @@ pub enum OriginError {
 /// The window of a stream that players are served from.
 pub type SharedTimeline = Arc<Mutex<Timeline>>;
 
-/// A segment of which all parts are published.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Complete {
-    /// Its number.
-    pub segment: u64,
-    /// What receipts are about.
-    pub hash: [u8; 32],
-}
-
 /// A stream that this node makes.
 #[derive(Debug)]
 pub struct Origin {
@@ -51,7 +40,6 @@ pub struct Origin {
     core: Core,
     timeline: SharedTimeline,
     last: Option<Position>,
-    whole: WholeSegments,
     tracks: Option<Tracks>,
 }
 
@@ -76,16 +64,15 @@ impl Origin {
             core,
             timeline,
             last: None,
-            whole: WholeSegments::default(),
             tracks: None,
         })
     }
 
-    /// Publishes the next item; when it completes a segment, that is returned.
+    /// Publishes the next item.
     ///
     /// # Errors
     /// When a part is too large or the core refuses it.
-    pub async fn push(&mut self, item: Packaged) -> Result<Option<Complete>, OriginError> {
+    pub async fn push(&mut self, item: Packaged) -> Result<(), OriginError> {
         let (slot, media, data) = match &item {
             Packaged::Init(init) => {
                 self.tracks = Some(init.tracks.clone());
@@ -99,29 +86,12 @@ impl Origin {
         };
         let stream = self.stream.clone();
         let (header, chunks) = PartHeader::for_payload(stream, slot, media, data)?;
-        let complete = match &item {
-            Packaged::Init(_) => None,
-            Packaged::Part(part) => {
-                let add = |hasher: &mut SegmentHasher| hasher.header(&header);
-                let hash = self.whole.part(position_of(part), part.last, add);
-                hash.map(|hash| Complete {
-                    segment: part.segment,
-                    hash,
-                })
-            }
-        };
         let header = Signed::sign(header, &self.key);
         self.core
             .command(Command::Append { header, chunks })
             .await?;
         lock(&self.timeline).push(item);
-        Ok(complete)
-    }
-
-    /// Its id.
-    #[must_use]
-    pub const fn stream(&self) -> &StreamId {
-        &self.stream
+        Ok(())
     }
 
     /// Ends the stream for everybody.

@@ -1,0 +1,4 @@
+//! [`headwater_fuzz::trace`], driven by libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| headwater_fuzz::trace(data));
