@@ -5,7 +5,8 @@ use std::{path::PathBuf, pin::Pin};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ethereum::Domain,
+    ethereum::{Domain, TransactionError},
+    journal::JournalError,
     types::{Address, Job, JobId, NodeKey, Transcoder, Wei},
 };
 
@@ -216,7 +217,35 @@ pub enum LedgerError {
         /// How many blocks can be taken back.
         limit: u64,
     },
+    /// Nothing can be changed on a chain without an account.
+    #[error("this needs an account; say whose with --keystore")]
+    NoAccount,
+    /// On a chain everybody acts for themselves.
+    #[error("only {0} can do that for itself; the keystore is that of {1}")]
+    NotOwn(Address, Address),
+    /// More would be reserved within a day than may be.
+    #[error(
+        "{needed} wei for jobs are more than may be reserved within a day: of {limit} \
+         (--spend-limit) {spent} are"
+    )]
+    SpendLimit {
+        /// What was to be reserved.
+        needed: Wei,
+        /// What was reserved within the last day.
+        spent: Wei,
+        /// The limit.
+        limit: Wei,
+    },
+    /// A transaction was not made.
+    #[error(transparent)]
+    Transaction(#[from] TransactionError),
     /// A cursor of another ledger.
     #[error("the cursor {0:?} is not of this ledger")]
     Cursor(String),
+}
+
+impl From<JournalError> for LedgerError {
+    fn from(error: JournalError) -> Self {
+        Self::Transaction(error.into())
+    }
 }

@@ -15,7 +15,7 @@ mod types;
 
 pub use assignment::{Assignment, ClaimRefused, verify_assignment};
 pub use job_book::JobBook;
-pub use journal::{Change, Journal, JournalError, MemoryJournal};
+pub use journal::{Change, Journal, JournalError, LedgerJournal, MemoryJournal};
 pub use ledger::{Batch, Cursor, Event, Future, JobFilter, Ledger, LedgerError, NewJob, Watch};
 pub use types::{
     Address, AddressError, Broadcaster, Job, JobId, JobState, NodeKey, Transcoder, Wei,

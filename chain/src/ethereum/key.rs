@@ -2,7 +2,10 @@
 
 use std::{fmt, os::unix::fs::PermissionsExt as _, path::Path};
 
-use ethers_core::{rand::rngs::OsRng, types::H256};
+use ethers_core::{
+    rand::rngs::OsRng,
+    types::{H256, Signature, transaction::eip2718::TypedTransaction},
+};
 use ethers_signers::{LocalWallet, Signer as _};
 
 use super::{
@@ -107,6 +110,13 @@ impl Key {
     #[must_use]
     pub fn sign_segment(&self, domain: &Domain, segment: &Segment) -> [u8; 65] {
         self.sign_hash(segment.digest(domain))
+    }
+
+    /// Signs a transaction.
+    pub(super) fn sign_transaction(&self, transaction: &TypedTransaction) -> Signature {
+        self.0
+            .sign_transaction_sync(transaction)
+            .expect("a hash of 32 bytes can be signed")
     }
 
     fn sign_hash(&self, hash: [u8; 32]) -> [u8; 65] {

@@ -1,5 +1,7 @@
 //! Keys, signatures and addresses as Ethereum has them. The only place that uses ethers.
 
+mod account;
+mod action;
 mod claim;
 mod contract;
 mod eip712;
@@ -7,17 +9,26 @@ pub mod election;
 mod key;
 mod receipt;
 mod receipts;
+mod refusal;
 #[expect(dead_code, reason = "the watch that uses the whole of it comes next")]
 mod rpc;
+mod sender;
 mod tree;
+mod view;
+mod write;
 
+pub use account::{Account, Made, Standing};
+pub use action::{Action, Opening, Rules};
 pub use claim::{Claim, digest, recover};
 pub use eip712::Domain;
 pub use key::{Key, KeyError};
 pub use receipt::{Receipt, Segment};
 pub use receipts::Receipts;
+pub use refusal::Refusal;
 pub use rpc::{EndpointStatus, EndpointUrl, EndpointUrlError, Endpoints};
+pub use sender::{Estimate, SenderConfig, TransactionError};
 pub use tree::ReceiptTree;
+pub use write::{Spending, Writer};
 
 use ethers_core::rand::{RngCore as _, rngs::OsRng};
 
