@@ -22,9 +22,9 @@ const NEVER_IN_PROTOCOL = [/^tokio/, /^mio$/, /^socket2$/, /^libp2p/, /^getrando
 // Library, and the folders or files that may name it.
 const ROOMS = [
   [/\blibp2p\b/, ['node/src/net/', 'node/benches/link.rs', 'node/tests/hostile.rs']],
-  [/\b(axum|hyper|hyper_util|tower|tower_http)\b/, ['node/src/http/', 'node/tests/http/']],
+  [/\b(axum|hyper|hyper_util|tower|tower_http)\b/, ['node/src/http/', 'node/tests/http/', 'chain/src/ethereum/rpc/']],
   [/\bsled\b/, ['node/src/store/']],
-  [/\bethers_(contract|core|providers|signers)\b/, ['chain/src/ethereum/']],
+  [/\bethers_(contract|core|providers|signers)\b/, ['chain/src/ethereum/', 'chain/tests/ethereum/']],
   [/\bffmpeg_next\b/, ['media/src/']],
   [/\brml_rtmp\b/, ['media/src/ingest/rtmp/']],
   [/\bm3u8_rs\b/, ['media/src/playlist/']],

@@ -124,6 +124,8 @@ pub enum Event {
     JobCreated(Job),
     /// A transcoder was elected; the job names it.
     JobAssigned(Job),
+    /// The job was taken from its holder; another may be elected.
+    JobUnassigned(Job),
     /// The transcoder works on the job.
     JobAcknowledged(Job),
     /// The job is over.

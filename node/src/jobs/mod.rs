@@ -297,7 +297,7 @@ impl Jobs {
     async fn handle(&self, batch: Batch, core: &Core, feeding: Option<&Broadcasts>) {
         for event in batch.events {
             match event {
-                Event::JobAssigned(job) | Event::JobEnded(job) => {
+                Event::JobAssigned(job) | Event::JobUnassigned(job) | Event::JobEnded(job) => {
                     self.assigned(&job);
                     if let Some(broadcasts) = feeding {
                         self.oversee(&job);

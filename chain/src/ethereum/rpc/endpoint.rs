@@ -25,7 +25,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 enum Transport {
-    Http(Http),
+    Http(Box<Http>),
     WebSocket(WebSocket),
 }
 
@@ -70,7 +70,7 @@ impl Endpoint {
         let transport = if url.is_web_socket() {
             Transport::WebSocket(WebSocket::new(&url, tls, CONNECT))
         } else {
-            Transport::Http(Http::new(&url, tls, CONNECT)?)
+            Transport::Http(Box::new(Http::new(&url, tls, CONNECT)?))
         };
         Ok(Self {
             name: url.to_string(),
@@ -121,6 +121,7 @@ impl Endpoint {
             health.failed(self.started.elapsed(), reason.to_owned(), jitter);
             health.failures() == 1
         };
+        *self.head() = None;
         // Over HTTP nothing else tells that another server may answer from now on.
         *self.checked.lock().unwrap_or_else(PoisonError::into_inner) = None;
         if first {

@@ -5,12 +5,17 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use ethers_providers::JsonRpcError;
-use futures::StreamExt as _;
-use reqwest::{
-    Client,
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::{
+    Request, Uri,
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue},
-    redirect::Policy,
+};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
 };
 use serde_json::value::RawValue;
 
@@ -18,6 +23,11 @@ use super::{
     frame::{self, MAX_BYTES, Said},
     url::EndpointUrl,
 };
+
+/// Connections that wait for the next request, and for how long: less than servers do, so
+/// that none is used just when it is closed.
+const IDLE: usize = 8;
+const IDLE_FOR: Duration = Duration::from_secs(4);
 
 /// Why a transport has no answer.
 pub(super) enum Failure {
@@ -28,9 +38,9 @@ pub(super) enum Failure {
 
 #[derive(Debug)]
 pub(super) struct Http {
-    client: Client,
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     /// Without user and password, which go into a header of their own.
-    url: String,
+    uri: Uri,
     authorization: Option<HeaderValue>,
     next: AtomicU64,
 }
@@ -41,12 +51,20 @@ impl Http {
         tls: rustls::ClientConfig,
         connect: Duration,
     ) -> Result<Self, String> {
-        // Elsewhere there is no business for what the URL has in it.
-        let client = Client::builder()
-            .redirect(Policy::none())
-            .tls_backend_preconfigured(tls)
-            .connect_timeout(connect)
-            .build();
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(connect));
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(tcp);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_max_idle_per_host(IDLE)
+            .pool_idle_timeout(IDLE_FOR)
+            .pool_timer(TokioTimer::new())
+            .build(connector);
         let authorization = url
             .credentials()
             .and_then(|text| HeaderValue::try_from(text).ok())
@@ -55,8 +73,8 @@ impl Http {
                 value
             });
         Ok(Self {
-            client: client.map_err(|error| error.to_string())?,
-            url: url.bare(),
+            client,
+            uri: url.bare().parse().map_err(|_| format!("{url} is no URL"))?,
             authorization,
             next: AtomicU64::new(1),
         })
@@ -69,26 +87,24 @@ impl Http {
     ) -> Result<Box<RawValue>, Failure> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let body = frame::request(id, method, params).map_err(Failure::Garbage)?;
-        let mut request = self
-            .client
-            .post(&self.url)
-            .header(CONTENT_TYPE, "application/json")
-            .body(body);
+        let mut request = Request::post(&self.uri).header(CONTENT_TYPE, "application/json");
         if let Some(value) = &self.authorization {
-            request = request.header(AUTHORIZATION, value.clone());
+            request = request.header(AUTHORIZATION, value);
         }
-        let response = request.send().await.map_err(unreachable)?;
+        let request = request
+            .body(Full::from(body))
+            .map_err(|error| Failure::Garbage(error.to_string()))?;
+        let response = self.client.request(request).await;
+        let response = response.map_err(|error| Failure::Unreachable(cause(&error)))?;
         let status = response.status();
-        let mut bytes = Vec::new();
-        let mut chunks = response.bytes_stream();
-        while let Some(chunk) = chunks.next().await {
-            let chunk = chunk.map_err(unreachable)?;
-            if bytes.len() + chunk.len() > MAX_BYTES {
-                return Err(Failure::Garbage(format!("more than {MAX_BYTES} bytes")));
-            }
-            bytes.extend_from_slice(&chunk);
-        }
-        match frame::read(&bytes) {
+        let body = Limited::new(response.into_body(), MAX_BYTES)
+            .collect()
+            .await;
+        let body = body.map_err(|error| match error.downcast_ref::<LengthLimitError>() {
+            Some(_) => Failure::Garbage(format!("more than {MAX_BYTES} bytes")),
+            None => Failure::Unreachable(cause(&*error)),
+        })?;
+        match frame::read(&body.to_bytes()) {
             Ok(Said::Answer(of, answer)) if of == id => answer.map_err(Failure::Refused),
             Ok(Said::Complaint(error)) => Err(Failure::Refused(error)),
             Ok(Said::Answer(..) | Said::News(..)) => {
@@ -102,14 +118,11 @@ impl Http {
     }
 }
 
-/// What went wrong down to its first cause, without the URL.
-fn unreachable(error: reqwest::Error) -> Failure {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(&error);
-    while let Some(inner) = cause {
-        text = inner.to_string();
-        cause = inner.source();
+/// What went wrong first.
+fn cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut first = error;
+    while let Some(inner) = first.source() {
+        first = inner;
     }
-    Failure::Unreachable(text)
+    first.to_string()
 }

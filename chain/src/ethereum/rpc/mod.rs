@@ -108,6 +108,13 @@ impl Endpoints {
         Err(first.expect("there is at least one endpoint"))
     }
 
+    /// The newest block that any endpoint but one was seen to have.
+    pub(crate) fn newest_but(&self, one: &Pinned) -> Option<u64> {
+        let others = self.0.endpoints.iter().enumerate();
+        let others = others.filter(|(index, _)| *index != one.index);
+        others.filter_map(|(_, endpoint)| *endpoint.head()).max()
+    }
+
     /// The endpoints, the one to try first in front.
     pub(crate) fn in_order(&self) -> Vec<Pinned> {
         let mut ranked: Vec<_> = (0..self.0.endpoints.len())
@@ -137,6 +144,16 @@ impl Pinned {
     /// Counts a fault that only whoever asked can see.
     pub(crate) fn fault(&self, reason: &str) {
         self.endpoint().fault(reason);
+    }
+
+    /// Counts an answer that cannot be true.
+    pub(crate) fn garbage(&self, reason: &str) -> CallError {
+        let error = CallError::Garbage {
+            endpoint: self.name().to_owned(),
+            reason: reason.to_owned(),
+        };
+        self.fault(&error.to_string());
+        error
     }
 
     /// Notes the newest block it has.

@@ -1,0 +1,170 @@
+//! The contract as a ledger: what it answers is what is settled on the chain.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::task::JoinHandle;
+
+use super::{
+    eip712::Domain,
+    follow::{self, Manner, Shared},
+    rpc::{EndpointStatus, Endpoints},
+};
+use crate::{
+    ledger::{Cursor, Future, JobFilter, Ledger, LedgerError, NewJob, Watch},
+    types::{Address, Job, JobId, Transcoder},
+};
+
+/// How to use the contract.
+#[derive(Debug, Clone)]
+pub struct ChainSettings {
+    /// Whom to ask.
+    pub endpoints: Endpoints,
+    /// The contract.
+    pub contract: Address,
+    /// The block that deployed it; no event is older. Looked for when it is not given.
+    pub deployed_at: Option<u64>,
+    /// How many blocks have to follow a block until it counts. With 0 it counts at once and
+    /// is taken back when the chain takes it back.
+    pub confirmations: u64,
+    /// How often to look for a new block while no endpoint announces them.
+    pub poll: Duration,
+    /// A subscription that says nothing for this long is taken for dead; so often the
+    /// endpoints are compared with each other.
+    pub silence: Duration,
+    /// How long an answer may wait for the chain to be read at first.
+    pub patience: Duration,
+}
+
+impl ChainSettings {
+    /// What suits most chains.
+    #[must_use]
+    pub fn new(endpoints: Endpoints, contract: Address) -> Self {
+        Self {
+            endpoints,
+            contract,
+            deployed_at: None,
+            confirmations: 0,
+            poll: Duration::from_secs(2),
+            silence: Duration::from_secs(10),
+            patience: Duration::from_secs(30),
+        }
+    }
+}
+
+/// The contract on a chain.
+///
+/// One task follows the chain for all of it, for as long as this lives.
+#[derive(Debug)]
+pub struct EthereumLedger {
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+/// Where a ledger is on its chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChainStatus {
+    /// The number of the newest settled block; all answers are as of it.
+    pub settled: u64,
+    /// How the endpoints do, in order of preference.
+    pub endpoints: Vec<EndpointStatus>,
+}
+
+impl EthereumLedger {
+    /// Finds the contract and begins to follow the chain.
+    ///
+    /// # Errors
+    /// When no endpoint answers, or the chain has no contract at the address.
+    pub async fn open(settings: ChainSettings) -> Result<Self, LedgerError> {
+        let manner = Manner {
+            confirmations: settings.confirmations,
+            poll: settings.poll,
+            silence: settings.silence,
+            patience: settings.patience,
+        };
+        let (endpoints, contract) = (settings.endpoints, settings.contract);
+        let started = follow::start(endpoints, contract, settings.deployed_at, manner);
+        let (shared, task) = Box::pin(started).await?;
+        Ok(Self { shared, task })
+    }
+
+    /// Where it is on its chain.
+    #[must_use]
+    pub fn status(&self) -> ChainStatus {
+        ChainStatus {
+            settled: self.shared.tip(),
+            endpoints: self.shared.endpoints.status(),
+        }
+    }
+
+    /// Waits until a block is settled.
+    ///
+    /// # Errors
+    /// When that does not happen in time, or the chain cannot be followed any more.
+    pub async fn reached(&self, block: u64) -> Result<(), LedgerError> {
+        self.shared.reached(block).await
+    }
+}
+
+impl Drop for EthereumLedger {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Ledger for EthereumLedger {
+    fn domain(&self) -> Domain {
+        Domain {
+            chain_id: self.shared.chain,
+            contract: self.shared.contract,
+        }
+    }
+
+    fn register(&self, _: Transcoder) -> Future<'_, ()> {
+        Box::pin(async { Err(LedgerError::NoAccount) })
+    }
+
+    fn unregister(&self, _: Address) -> Future<'_, ()> {
+        Box::pin(async { Err(LedgerError::NoAccount) })
+    }
+
+    fn transcoders(&self) -> Future<'_, Vec<Transcoder>> {
+        Box::pin(
+            self.shared
+                .settled(|journal| journal.state.transcoders().collect()),
+        )
+    }
+
+    fn create_job(&self, _: NewJob) -> Future<'_, Job> {
+        Box::pin(async { Err(LedgerError::NoAccount) })
+    }
+
+    fn job(&self, id: JobId) -> Future<'_, Option<Job>> {
+        let answer =
+            move |journal: &follow::Journal| journal.state.job(id).map(|entry| entry.job.clone());
+        Box::pin(self.shared.settled(answer))
+    }
+
+    fn jobs(&self, filter: JobFilter) -> Future<'_, Vec<Job>> {
+        let answer = move |journal: &follow::Journal| {
+            let jobs = journal.state.jobs().map(|entry| &entry.job);
+            jobs.filter(|job| filter.matches(job)).cloned().collect()
+        };
+        Box::pin(self.shared.settled(answer))
+    }
+
+    fn acknowledge(&self, _: JobId, _: Address) -> Future<'_, Job> {
+        Box::pin(async { Err(LedgerError::NoAccount) })
+    }
+
+    fn reassign(&self, _: JobId) -> Future<'_, Job> {
+        Box::pin(async { Err(LedgerError::NoAccount) })
+    }
+
+    fn end_job(&self, _: JobId) -> Future<'_, Job> {
+        Box::pin(async { Err(LedgerError::NoAccount) })
+    }
+
+    fn watch(&self, from: Option<Cursor>) -> Watch {
+        follow::watch(self.shared.clone(), from)
+    }
+}

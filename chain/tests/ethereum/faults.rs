@@ -1,0 +1,202 @@
+//! Endpoints that lie, limit, dawdle, babble and break.
+
+use std::time::Duration;
+
+use headwater_chain::{
+    JobId, Ledger as _, LedgerError,
+    ethereum::{EndpointStatus, Endpoints, EthereumLedger},
+};
+
+use crate::{
+    anvil::Anvil,
+    proxy::{Mode, Proxy, Wire},
+    store::{Store, all},
+    until,
+    world::World,
+};
+
+async fn anvil_with_contract() -> (Anvil, World) {
+    let anvil = Anvil::start();
+    let world = World::on(&anvil).await;
+    (anvil, world)
+}
+
+fn first(ledger: &EthereumLedger) -> EndpointStatus {
+    ledger.status().endpoints.remove(0)
+}
+
+/// With an endpoint that begins to misbehave and a sound one, nothing is missed.
+async fn next_to_a_sound_one(bad: impl FnOnce(u64) -> Mode) -> EndpointStatus {
+    let (anvil, world) = anvil_with_contract().await;
+    let proxy = Proxy::start(anvil.port, Mode::Honest).await;
+    let ledger = world.ledger(&[proxy.url.clone(), anvil.http()]).await;
+    let mut watch = ledger.watch(None);
+    let mut store = Store::default();
+    let before = world.job(&anvil, "before").await;
+    store
+        .follow_until(&mut watch, |store| store.holder(before).is_some())
+        .await;
+    assert_eq!(first(&ledger).errors, 0);
+
+    proxy.set(bad(world.head().await));
+    anvil.mine(5).await;
+    let after = world.job(&anvil, "after").await;
+    store
+        .follow_until(&mut watch, |store| store.holder(after).is_some())
+        .await;
+
+    let head = world.head().await;
+    store.follow(&mut watch, head).await;
+    assert_eq!(store.rollbacks, 0);
+    assert_eq!(store.events(), all(&ledger, head).await.events());
+    let status = until("the fault is counted", async || {
+        let status = first(&ledger);
+        (status.errors > 0).then_some(status)
+    });
+    status.await
+}
+
+#[tokio::test]
+async fn an_endpoint_that_stays_behind_is_found_out_by_another() {
+    let status = next_to_a_sound_one(Mode::Stale).await;
+    assert!(status.last_error.unwrap().contains("newest block"));
+}
+
+#[tokio::test]
+async fn an_endpoint_whose_head_goes_back_is_not_believed() {
+    let status = next_to_a_sound_one(|head| Mode::Stale(head - 2)).await;
+    assert!(status.last_error.unwrap().contains("newest block"));
+}
+
+#[tokio::test]
+async fn an_endpoint_that_answers_late_is_left_for_another() {
+    let status = next_to_a_sound_one(|_| Mode::Slow(Duration::from_mins(1))).await;
+    assert!(status.last_error.unwrap().contains("did not answer"));
+}
+
+#[tokio::test]
+async fn an_endpoint_that_answers_nonsense_is_left_for_another() {
+    let status = next_to_a_sound_one(|_| Mode::Garbage).await;
+    assert!(status.last_error.unwrap().contains("nonsense"));
+}
+
+#[tokio::test]
+async fn a_single_endpoint_that_recovers_is_used_again() {
+    let (anvil, world) = anvil_with_contract().await;
+    let proxy = Proxy::start(anvil.port, Mode::Honest).await;
+    let ledger = world.ledger(std::slice::from_ref(&proxy.url)).await;
+    let mut watch = ledger.watch(None);
+    let mut store = Store::default();
+    store.follow(&mut watch, world.head().await).await;
+
+    proxy.set(Mode::Garbage);
+    let job = world.job(&anvil, "s").await;
+    until("the fault is seen", async || {
+        (first(&ledger).errors > 1).then_some(())
+    })
+    .await;
+    proxy.set(Mode::Honest);
+
+    store
+        .follow_until(&mut watch, |store| store.holder(job).is_some())
+        .await;
+    assert_eq!(
+        store.events(),
+        all(&ledger, world.head().await).await.events()
+    );
+}
+
+#[tokio::test]
+async fn an_endpoint_of_another_chain_is_refused_and_said_so() {
+    let (anvil, world) = anvil_with_contract().await;
+    let proxy = Proxy::start(anvil.port, Mode::Chain(5)).await;
+    let mut settings = world.settings(&[proxy.url.clone(), anvil.http()]);
+    let urls = [proxy.url.clone(), anvil.http()];
+    settings.endpoints = Endpoints::new(&urls, Some(31337), Duration::from_secs(2)).unwrap();
+
+    let ledger = EthereumLedger::open(settings.clone()).await.unwrap();
+    ledger.reached(world.head().await).await.unwrap();
+
+    let said = first(&ledger).last_error.unwrap();
+    assert!(said.contains("chain 5, not of 31337"), "{said}");
+    let alone = Endpoints::new(&urls[..1], Some(31337), Duration::from_secs(2)).unwrap();
+    settings.endpoints = alone;
+    let refused = EthereumLedger::open(settings).await.unwrap_err();
+    assert!(matches!(&refused, LedgerError::Unreachable(reason) if reason.contains("31337")));
+}
+
+#[tokio::test]
+async fn an_endpoint_is_checked_again_after_it_failed() {
+    let (anvil, world) = anvil_with_contract().await;
+    let proxy = Proxy::start(anvil.port, Mode::Honest).await;
+    let ledger = world.ledger(std::slice::from_ref(&proxy.url)).await;
+    ledger.reached(world.head().await).await.unwrap();
+
+    proxy.set(Mode::Garbage);
+    until("it fails", async || {
+        (first(&ledger).errors > 0).then_some(())
+    })
+    .await;
+    // Another server has taken its address meanwhile.
+    proxy.set(Mode::Chain(5));
+
+    until("it is refused", async || {
+        first(&ledger)
+            .last_error
+            .unwrap()
+            .contains("chain 5")
+            .then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_web_socket_that_is_cut_is_made_again() {
+    let (anvil, world) = anvil_with_contract().await;
+    let wire = Wire::start(anvil.port).await;
+    let ledger = world.ledger(std::slice::from_ref(&wire.url)).await;
+    let mut watch = ledger.watch(None);
+    let mut store = Store::default();
+    let before = world.job(&anvil, "before").await;
+    store
+        .follow_until(&mut watch, |store| store.holder(before).is_some())
+        .await;
+
+    wire.cut(true);
+    let during = world.job(&anvil, "during").await;
+    until("it is missed", async || {
+        (first(&ledger).errors > 0).then_some(())
+    })
+    .await;
+    wire.cut(false);
+    store
+        .follow_until(&mut watch, |store| store.holder(during).is_some())
+        .await;
+    let after = world.job(&anvil, "after").await;
+    store
+        .follow_until(&mut watch, |store| store.holder(after).is_some())
+        .await;
+
+    assert_eq!(
+        store.events(),
+        all(&ledger, world.head().await).await.events()
+    );
+}
+
+#[tokio::test]
+async fn while_a_web_socket_is_cut_blocks_are_asked_for_elsewhere() {
+    let (anvil, world) = anvil_with_contract().await;
+    let wire = Wire::start(anvil.port).await;
+    let ledger = world.ledger(&[wire.url.clone(), anvil.http()]).await;
+    let mut watch = ledger.watch(None);
+    let mut store = Store::default();
+    store.follow(&mut watch, world.head().await).await;
+
+    wire.cut(true);
+    let job = world.job(&anvil, "s").await;
+    store
+        .follow_until(&mut watch, |store| store.holder(job).is_some())
+        .await;
+
+    assert!(ledger.job(JobId(job)).await.unwrap().is_some());
+}

@@ -1,0 +1,217 @@
+//! Endpoints that stand between a node and those who ask it, and misbehave.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use headwater_chain::ethereum::EndpointUrl;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
+
+/// How an endpoint misbehaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Not at all.
+    Honest,
+    /// Its newest block is this one.
+    Stale(u64),
+    /// Gives events of so many blocks at once.
+    Range(u64),
+    /// Answers after this.
+    Slow(Duration),
+    /// Answers with something else.
+    Garbage,
+    /// Is of this chain.
+    Chain(u64),
+}
+
+/// JSON-RPC over HTTP.
+pub(crate) struct Proxy {
+    pub(crate) url: EndpointUrl,
+    mode: Arc<Mutex<Mode>>,
+    requests: Arc<AtomicUsize>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Proxy {
+    pub(crate) async fn start(port: u16, mode: Mode) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let mode = Arc::new(Mutex::new(mode));
+        let requests = Arc::new(AtomicUsize::new(0));
+        let (of_task, counter) = (mode.clone(), requests.clone());
+        let task = tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(serve(stream, port, of_task.clone(), counter.clone()));
+            }
+        });
+        Self {
+            url: url.parse().unwrap(),
+            mode,
+            requests,
+            task,
+        }
+    }
+
+    pub(crate) fn set(&self, mode: Mode) {
+        *self.mode.lock().unwrap() = mode;
+    }
+
+    pub(crate) fn requests(&self) -> usize {
+        self.requests.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Answers requests until the connection ends.
+async fn serve(
+    mut stream: TcpStream,
+    port: u16,
+    mode: Arc<Mutex<Mode>>,
+    counter: Arc<AtomicUsize>,
+) {
+    let http = reqwest::Client::new();
+    while let Some(request) = receive(&mut stream).await {
+        counter.fetch_add(1, Ordering::Relaxed);
+        let mode = mode.lock().unwrap().clone();
+        if let Mode::Slow(delay) = mode {
+            tokio::time::sleep(delay).await;
+        }
+        let answer = if mode == Mode::Garbage {
+            "<html>\u{fffd}{\"id\":".to_owned()
+        } else {
+            misbehave(&mode, &http, port, request).await.to_string()
+        };
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            answer.len()
+        );
+        let sent = stream.write_all((head + &answer).as_bytes()).await;
+        if sent.is_err() {
+            return;
+        }
+    }
+}
+
+/// The next request's body.
+async fn receive(stream: &mut TcpStream) -> Option<Value> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.ok()?);
+    }
+    let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+    let length = head.split("content-length: ").nth(1).unwrap();
+    let length = length.split("\r\n").next().unwrap().parse().unwrap();
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.ok()?;
+    Some(serde_json::from_slice(&body).unwrap())
+}
+
+fn hex(value: &Value) -> Option<u64> {
+    u64::from_str_radix(value.as_str()?.strip_prefix("0x")?, 16).ok()
+}
+
+async fn misbehave(mode: &Mode, http: &reqwest::Client, port: u16, mut request: Value) -> Value {
+    let id = request["id"].clone();
+    let answer = |result: Value| json!({ "jsonrpc": "2.0", "id": id, "result": result });
+    let method = request["method"].as_str().unwrap().to_owned();
+    match (mode, method.as_str()) {
+        (Mode::Chain(chain), "eth_chainId") => return answer(json!(format!("{chain:#x}"))),
+        (Mode::Stale(head), "eth_getBlockByNumber") => {
+            if request["params"][0] == "latest" {
+                request["params"][0] = json!(format!("{head:#x}"));
+            } else if hex(&request["params"][0]).is_some_and(|number| number > *head) {
+                return answer(Value::Null);
+            }
+        }
+        (Mode::Stale(head), "eth_getLogs") => {
+            // Leaves out what it has not, without a word.
+            let filter = &mut request["params"][0];
+            if hex(&filter["toBlock"]).is_some_and(|to| to > *head) {
+                filter["toBlock"] = json!(format!("{head:#x}"));
+            }
+        }
+        (Mode::Range(most), "eth_getLogs") => {
+            let filter = &request["params"][0];
+            let range = hex(&filter["toBlock"]).zip(hex(&filter["fromBlock"]));
+            if range.is_some_and(|(to, from)| to - from >= *most) {
+                let message = format!("query exceeds the range of {most} blocks");
+                let error = json!({ "code": -32000, "message": message });
+                return json!({ "jsonrpc": "2.0", "id": id, "error": error });
+            }
+        }
+        _ => {}
+    }
+    let url = format!("http://127.0.0.1:{port}");
+    let Ok(response) = http.post(url).json(&request).send().await else {
+        return json!({ "jsonrpc": "2.0", "id": id, "error": { "code": -32603, "message": "no upstream" } });
+    };
+    response.json().await.unwrap()
+}
+
+/// Passes bytes on, until it is told otherwise.
+pub(crate) struct Wire {
+    pub(crate) url: EndpointUrl,
+    cut: watch::Sender<u32>,
+    closed: Arc<AtomicBool>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Wire {
+    pub(crate) async fn start(port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}", listener.local_addr().unwrap());
+        let cut = watch::Sender::new(0);
+        let closed = Arc::new(AtomicBool::new(false));
+        let (cuts, refuses) = (cut.clone(), closed.clone());
+        let task = tokio::spawn(async move {
+            loop {
+                let (mut near, _) = listener.accept().await.unwrap();
+                if refuses.load(Ordering::Relaxed) {
+                    continue;
+                }
+                let mut cut = cuts.subscribe();
+                tokio::spawn(async move {
+                    let mut far = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                    tokio::select! {
+                        // Either side may be gone by then.
+                        done = copy_bidirectional(&mut near, &mut far) => drop(done),
+                        cut = cut.changed() => cut.unwrap(),
+                    }
+                });
+            }
+        });
+        Self {
+            url: url.parse().unwrap(),
+            cut,
+            closed,
+            task,
+        }
+    }
+
+    /// Ends all connections; new ones are refused or not.
+    pub(crate) fn cut(&self, refuse: bool) {
+        self.closed.store(refuse, Ordering::Relaxed);
+        self.cut.send_modify(|cuts| *cuts += 1);
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
