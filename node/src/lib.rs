@@ -12,6 +12,7 @@ pub mod jobs;
 mod mutex;
 pub mod net;
 pub mod pipeline;
+pub mod receipts;
 pub mod secret;
 pub mod status;
 pub mod store;

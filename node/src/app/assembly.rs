@@ -210,6 +210,7 @@ impl<'a> Assembly<'a> {
                 library.clone(),
                 self.tasks.clone(),
                 self.stop.clone(),
+                None,
             )
         })
     }
@@ -262,6 +263,7 @@ impl<'a> Assembly<'a> {
                 self.tasks.clone(),
                 self.stop.clone(),
                 hook(self.config, jobs.cloned(), self.tasks.clone()),
+                None,
             )
         })
     }

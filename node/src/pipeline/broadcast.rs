@@ -28,12 +28,13 @@ use tracing::{error, info, trace, warn};
 
 use super::{
     Library,
-    origin::{Origin, OriginError, PlaylistTimes},
+    origin::{Complete, Origin, OriginError, PlaylistTimes},
 };
 use crate::{
     clock,
     driver::Core,
     mutex::lock,
+    receipts::Fed,
     store::{self, Store},
 };
 
@@ -104,6 +105,7 @@ pub struct Broadcasts {
     tasks: TaskTracker,
     stop: CancellationToken,
     hook: Hook,
+    fed: Option<Arc<Fed>>,
     live: Mutex<BTreeMap<String, Live>>,
 }
 
@@ -168,6 +170,7 @@ impl Broadcasts {
         tasks: TaskTracker,
         stop: CancellationToken,
         hook: Hook,
+        fed: Option<Arc<Fed>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             config,
@@ -178,6 +181,7 @@ impl Broadcasts {
             tasks,
             stop,
             hook,
+            fed,
             live: Mutex::default(),
         })
     }
@@ -342,14 +346,29 @@ impl Broadcasts {
             if let Packaged::Part(part) = &item {
                 trace!(name, segment = part.segment, part = part.index, "part");
             }
-            if let Err(error) = origin.push(item).await {
-                error!(name, %error, "part not published");
-                return;
+            match origin.push(item).await {
+                Ok(Some(complete)) => self.keep_hash(name, complete),
+                Ok(None) => {}
+                Err(error) => return error!(name, %error, "part not published"),
             }
             if let Some(resume) = last {
                 self.remember(name, resume);
                 self.segment_done(name, origin).await;
             }
+        }
+    }
+
+    /// A transcoder that is fed may ask for a receipt.
+    fn keep_hash(&self, name: &str, complete: Complete) {
+        let Some(fed) = &self.fed else {
+            return;
+        };
+        let Some(manifest) = lock(&self.live).get(name).map(|live| live.manifest) else {
+            return;
+        };
+        let Complete { segment, hash } = complete;
+        if let Err(error) = fed.segment(&manifest.source(), segment, hash) {
+            error!(name, segment, %error, "nobody will get a receipt for the segment");
         }
     }
 

@@ -9,7 +9,7 @@ pub use broadcast::{
     Broadcasts, BroadcastsConfig, EndReason, Hook, Ingest, LiveBroadcast, PublishError, RealTime,
 };
 pub use library::{Library, LibraryConfig, LiveStream, PlayError};
-pub use origin::{Origin, OriginError, SharedTimeline};
+pub use origin::{Complete, Origin, OriginError, SharedTimeline};
 pub use transcode::{HeldStatus, Transcoding, TranscodingConfig};
 
 use headwater_media::{Packaged, Part};

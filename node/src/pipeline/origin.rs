@@ -8,7 +8,8 @@ use headwater_media::{
     hls::{Bandwidth, Timeline},
 };
 use headwater_proto::{
-    PartHeader, PayloadSize, Position, Rendition, Signed, SigningKey, Slot, StreamEnd, StreamId,
+    PartHeader, PayloadSize, Position, Rendition, SegmentHasher, Signed, SigningKey, Slot,
+    StreamEnd, StreamId,
 };
 use headwater_protocol::Command;
 
@@ -16,6 +17,7 @@ use super::{info_of, position_of};
 use crate::{
     driver::{Core, CoreError},
     mutex::lock,
+    receipts::WholeSegments,
 };
 
 /// Why an item could not be published.
@@ -32,6 +34,15 @@ pub enum OriginError {
 /// The window of a stream that players are served from.
 pub type SharedTimeline = Arc<Mutex<Timeline>>;
 
+/// A segment of which all parts are published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Complete {
+    /// Its number.
+    pub segment: u64,
+    /// What receipts are about.
+    pub hash: [u8; 32],
+}
+
 /// A stream that this node makes.
 #[derive(Debug)]
 pub struct Origin {
@@ -40,6 +51,7 @@ pub struct Origin {
     core: Core,
     timeline: SharedTimeline,
     last: Option<Position>,
+    whole: WholeSegments,
     tracks: Option<Tracks>,
 }
 
@@ -64,15 +76,16 @@ impl Origin {
             core,
             timeline,
             last: None,
+            whole: WholeSegments::default(),
             tracks: None,
         })
     }
 
-    /// Publishes the next item.
+    /// Publishes the next item; when it completes a segment, that is returned.
     ///
     /// # Errors
     /// When a part is too large or the core refuses it.
-    pub async fn push(&mut self, item: Packaged) -> Result<(), OriginError> {
+    pub async fn push(&mut self, item: Packaged) -> Result<Option<Complete>, OriginError> {
         let (slot, media, data) = match &item {
             Packaged::Init(init) => {
                 self.tracks = Some(init.tracks.clone());
@@ -86,12 +99,29 @@ impl Origin {
         };
         let stream = self.stream.clone();
         let (header, chunks) = PartHeader::for_payload(stream, slot, media, data)?;
+        let complete = match &item {
+            Packaged::Init(_) => None,
+            Packaged::Part(part) => {
+                let add = |hasher: &mut SegmentHasher| hasher.header(&header);
+                let hash = self.whole.part(position_of(part), part.last, add);
+                hash.map(|hash| Complete {
+                    segment: part.segment,
+                    hash,
+                })
+            }
+        };
         let header = Signed::sign(header, &self.key);
         self.core
             .command(Command::Append { header, chunks })
             .await?;
         lock(&self.timeline).push(item);
-        Ok(())
+        Ok(complete)
+    }
+
+    /// Its id.
+    #[must_use]
+    pub const fn stream(&self) -> &StreamId {
+        &self.stream
     }
 
     /// Ends the stream for everybody.

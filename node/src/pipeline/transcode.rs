@@ -16,19 +16,20 @@ use headwater_proto::{
     JobId, ManifestId, Rendition, RenditionName, Signed, SigningKey, StreamId, TranscodeResult,
 };
 use headwater_protocol::{Command, Delivery};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
 use super::{
     Library, join,
-    origin::{Origin, OriginError, PlaylistTimes},
+    origin::{Complete, Origin, OriginError, PlaylistTimes},
     part_of,
 };
 use crate::{
     clock,
     driver::{Core, MasterState, Subscription},
     mutex::lock,
+    receipts::{Done, Segments, Work},
 };
 
 /// How jobs are done.
@@ -83,6 +84,8 @@ pub struct Transcoding {
     tasks: TaskTracker,
     stop: CancellationToken,
     held: Mutex<BTreeMap<JobId, Held>>,
+    work: Option<Work>,
+    over: Notify,
 }
 
 impl std::fmt::Debug for Transcoding {
@@ -94,7 +97,7 @@ impl std::fmt::Debug for Transcoding {
 }
 
 impl Transcoding {
-    /// No jobs yet.
+    /// No jobs yet. `work` is where segments are written down that are to be paid for.
     #[must_use]
     pub fn new(
         config: TranscodingConfig,
@@ -103,6 +106,7 @@ impl Transcoding {
         library: Arc<Library>,
         tasks: TaskTracker,
         stop: CancellationToken,
+        work: Option<Work>,
     ) -> Arc<Self> {
         Arc::new(Self {
             config,
@@ -112,6 +116,8 @@ impl Transcoding {
             tasks,
             stop,
             held: Mutex::default(),
+            work,
+            over: Notify::new(),
         })
     }
 
@@ -136,6 +142,11 @@ impl Transcoding {
     #[must_use]
     pub fn stream_of(&self, job: JobId) -> Option<StreamId> {
         lock(&self.held).get(&job).map(|held| held.stream.clone())
+    }
+
+    /// Waits until a job is over. For one waiter; a job that was over before counts.
+    pub async fn job_over(&self) {
+        self.over.notified().await;
     }
 
     /// Starts a job, unless it is in progress.
@@ -163,6 +174,7 @@ impl Transcoding {
                 info!(%job, "job is over");
                 turn = this.next_turn(job);
             }
+            this.over.notify_one();
         });
     }
 
@@ -209,8 +221,9 @@ impl Transcoding {
             broadcast: source.broadcast,
         };
         let master = self.core.follow(manifest).await?;
-        let publish = self.publish(job, source, output);
-        let feed = feed(source, subscription, master, input);
+        let segments = Mutex::default();
+        let publish = self.publish(job, source, output, &segments);
+        let feed = feed(source, subscription, master, input, &segments);
         tokio::pin!(publish);
         tokio::select! {
             () = stop.cancelled() => Ok(()),
@@ -231,6 +244,7 @@ impl Transcoding {
         job: JobId,
         source: &StreamId,
         mut output: mpsc::Receiver<Output>,
+        segments: &Mutex<Segments>,
     ) -> Result<(), JobError> {
         let mut session = Session {
             job,
@@ -251,7 +265,9 @@ impl Transcoding {
                 }
                 Output::Item { rung, item } => {
                     let last = matches!(&item, Packaged::Part(part) if part.last);
-                    session.item(rung, item).await?;
+                    if let Some(done) = session.item(rung, item, segments).await? {
+                        self.done(job, done);
+                    }
                     if last {
                         session.tell(self).await?;
                     }
@@ -262,6 +278,17 @@ impl Transcoding {
             }
         }
         session.finish().await
+    }
+
+    /// A segment is there in all renditions.
+    fn done(&self, job: JobId, done: Done) {
+        let Some(work) = &self.work else {
+            return;
+        };
+        let segment = done.number;
+        if let Err(error) = work.done(headwater_chain::JobId(job.0), done) {
+            error!(%job, segment, %error, "nobody will pay for the segment");
+        }
     }
 }
 
@@ -336,9 +363,16 @@ impl Session {
         Ok(())
     }
 
-    async fn item(&mut self, rung: usize, mut item: Packaged) -> Result<(), JobError> {
+    /// Publishes an item; when it completes a segment in all renditions, that is returned.
+    async fn item(
+        &mut self,
+        rung: usize,
+        mut item: Packaged,
+        segments: &Mutex<Segments>,
+    ) -> Result<Option<Done>, JobError> {
+        let count = self.rungs.len();
         let Some(rung) = self.rungs.get_mut(rung) else {
-            return Ok(());
+            return Ok(None);
         };
         if let Packaged::Part(part) = &mut item {
             // A hole in the source is a discontinuity of the rendition.
@@ -348,8 +382,16 @@ impl Session {
             part.discontinuity += rung.breaks;
             rung.next = Some(part.segment + u64::from(part.last));
         }
-        rung.origin.push(item).await?;
-        Ok(())
+        let Some(Complete { segment, hash }) = rung.origin.push(item).await? else {
+            return Ok(None);
+        };
+        let name = &rung.origin.stream().rendition;
+        let whole = lock(segments).rendition(segment, name, hash, count);
+        Ok(whole.map(|(source, renditions)| Done {
+            number: segment,
+            source,
+            renditions,
+        }))
     }
 
     /// Tells the broadcaster of renditions that have become playable or have changed.
@@ -395,6 +437,7 @@ async fn feed(
     mut subscription: Subscription,
     mut master: tokio::sync::watch::Receiver<MasterState>,
     input: TranscoderInput,
+    segments: &Mutex<Segments>,
 ) {
     while let Some(delivery) = subscription.next().await {
         let item = match delivery {
@@ -416,7 +459,10 @@ async fn feed(
                 position,
                 media,
                 chunks,
-            } => part_of(position, media, join(chunks)),
+            } => {
+                lock(segments).source(position, media.last, &chunks);
+                part_of(position, media, join(chunks))
+            }
             Delivery::Gap { from, to } => {
                 warn!(stream = %source, ?from, ?to, "the source has a hole");
                 continue;
