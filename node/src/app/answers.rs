@@ -86,8 +86,10 @@ impl Answerer {
                 let snapshot = self.core.snapshot().await.ok()?;
                 Answer::Status(status::sign(&self.about, &snapshot, &self.net, &self.key))
             }
-            // Nothing is owed for jobs of a job book.
-            Question::Receipts { .. } => Answer::Receipts(None),
+            Question::Receipts { body } => {
+                let jobs = self.jobs.as_ref();
+                Answer::Receipts(jobs.and_then(|jobs| jobs.receipts(body.value())))
+            }
             Question::Probe { .. } => Answer::Probe {
                 available: self.accepts_jobs,
             },

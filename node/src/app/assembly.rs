@@ -23,6 +23,7 @@ use crate::{
     pipeline::{
         Broadcasts, BroadcastsConfig, Hook, Library, LibraryConfig, Transcoding, TranscodingConfig,
     },
+    receipts::{Books, CollectorConfig},
     secret::Secret,
     status::{self, About},
     store::Store,
@@ -85,12 +86,17 @@ impl<'a> Assembly<'a> {
             self.tasks,
             self.stop.clone(),
         );
-        let transcoding = self.transcoding(&core, &library);
+        // A job book pays nobody.
+        let books = Books::default();
+        let transcoding = self.transcoding(&core, &library, &books);
         let jobs = match ledger {
-            Some(ledger) => Some(self.jobs(ledger, &net, transcoding.as_ref()).await?),
+            Some(ledger) => Some(
+                self.jobs(ledger, &net, transcoding.as_ref(), &books)
+                    .await?,
+            ),
             None => None,
         };
-        let broadcasts = self.broadcasts(&core, &library, jobs.as_ref());
+        let broadcasts = self.broadcasts(&core, &library, jobs.as_ref(), &books);
         let (mut keys, mut rtmp) = (Vec::new(), None);
         if let Some(broadcasts) = &broadcasts {
             keys = encoders::publish_keys(self.config, &self.store)?;
@@ -197,7 +203,12 @@ impl<'a> Assembly<'a> {
         Ok(recorder)
     }
 
-    fn transcoding(&self, core: &Core, library: &Arc<Library>) -> Option<Arc<Transcoding>> {
+    fn transcoding(
+        &self,
+        core: &Core,
+        library: &Arc<Library>,
+        books: &Books,
+    ) -> Option<Arc<Transcoding>> {
         let config = TranscodingConfig {
             ladder: self.config.ladder.clone(),
             packager: self.config.packager,
@@ -210,7 +221,7 @@ impl<'a> Assembly<'a> {
                 library.clone(),
                 self.tasks.clone(),
                 self.stop.clone(),
-                None,
+                books.work.clone(),
             )
         })
     }
@@ -221,6 +232,7 @@ impl<'a> Assembly<'a> {
         ledger: JobBook,
         net: &NetHandle,
         transcoding: Option<&Arc<Transcoding>>,
+        books: &Books,
     ) -> Result<Arc<Jobs>, StartError> {
         let transcoder = match transcoding {
             None => None,
@@ -239,8 +251,12 @@ impl<'a> Assembly<'a> {
                 allow_private: self.config.allow_private_dials,
                 profiles: self.config.ladder.names().map(str::to_owned).collect(),
                 reassign_after: self.config.reassign_after,
+                collector: CollectorConfig {
+                    max_unpaid: self.config.max_unpaid,
+                },
             },
             transcoder,
+            books.clone(),
         ))
     }
 
@@ -249,6 +265,7 @@ impl<'a> Assembly<'a> {
         core: &Core,
         library: &Arc<Library>,
         jobs: Option<&Arc<Jobs>>,
+        books: &Books,
     ) -> Option<Arc<Broadcasts>> {
         self.config.roles.broadcaster.then(|| {
             Broadcasts::new(
@@ -263,7 +280,7 @@ impl<'a> Assembly<'a> {
                 self.tasks.clone(),
                 self.stop.clone(),
                 hook(self.config, jobs.cloned(), self.tasks.clone()),
-                None,
+                books.fed.clone(),
             )
         })
     }
@@ -278,6 +295,9 @@ impl<'a> Assembly<'a> {
                     .clone()
                     .watch_over(core.clone(), broadcasts, self.stop.clone());
                 self.tasks.spawn(over);
+            }
+            if let Some(collector) = jobs.collector(core.clone()) {
+                self.tasks.spawn(collector.run(self.stop.clone()));
             }
             let watch = jobs.clone().watch(core, broadcasts, self.stop.clone());
             self.tasks.spawn(watch);

@@ -78,6 +78,10 @@ pub(super) struct NodeArgs {
     /// there, and replaced when it is not, 5s to 1h [default: 20s]
     #[arg(long, value_name = "DURATION")]
     reassign_after: Option<String>,
+    /// Segments a transcoder makes without a receipt before it stops a job that a ledger
+    /// should pay for, 10 to 1000 [default: 30]
+    #[arg(long, value_name = "NUMBER")]
+    max_unpaid: Option<String>,
     /// Keystore of the transcoder's Ethereum key, which must exist
     /// [default: DATA_DIR/ethereum.json, made on the first start]
     #[arg(long, value_name = "FILE")]
@@ -122,6 +126,7 @@ impl NodeArgs {
             .flag(Setting::Ledger, self.ledger)
             .flag(Setting::CreateJobs, self.create_jobs.or(create_jobs))
             .flag(Setting::ReassignAfter, self.reassign_after)
+            .flag(Setting::MaxUnpaid, self.max_unpaid)
             .flag(Setting::Keystore, self.keystore)
             .flag(Setting::PasswordFile, self.password_file)
             .flag(Setting::Ladder, self.ladder)

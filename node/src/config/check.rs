@@ -116,6 +116,7 @@ impl Check {
         let reassign_after = self.set(Setting::ReassignAfter, |text| {
             value::duration(text, 5000, 3_600_000)
         });
+        let max_unpaid = self.set(Setting::MaxUnpaid, value::max_unpaid);
         let keystore = self.text(Setting::Keystore, value::keystore);
         let password_file = self.text(Setting::PasswordFile, value::password_file);
         let ladder = self.set(Setting::Ladder, value::ladder);
@@ -142,6 +143,7 @@ impl Check {
             ledger: ledger?,
             create_jobs: create_jobs?,
             reassign_after: reassign_after?,
+            max_unpaid: max_unpaid?,
             keystore: keystore?.unwrap_or_else(|| data_dir.join("ethereum.json")),
             password_file: password_file?,
             ladder: ladder?,

@@ -59,6 +59,8 @@ pub struct Config {
     /// How long the transcoder of a job may be silent before it is asked whether it is
     /// there, and replaced when it is not.
     pub reassign_after: Duration,
+    /// Segments that a transcoder makes without a receipt before it stops a job.
+    pub max_unpaid: usize,
     /// The transcoder's key.
     pub keystore: PathBuf,
     /// Its password.

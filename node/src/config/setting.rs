@@ -38,6 +38,8 @@ pub enum Setting {
     CreateJobs,
     /// How long a job's transcoder may be silent.
     ReassignAfter,
+    /// Segments done without a receipt before a job is stopped.
+    MaxUnpaid,
     /// The transcoder's keystore.
     Keystore,
     /// The file with its password.
@@ -73,7 +75,7 @@ pub(super) enum Kind {
 
 impl Setting {
     /// Every key, in the order of the example file.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Broadcaster,
         Self::Relayer,
         Self::Transcoder,
@@ -90,6 +92,7 @@ impl Setting {
         Self::Ledger,
         Self::CreateJobs,
         Self::ReassignAfter,
+        Self::MaxUnpaid,
         Self::Keystore,
         Self::PasswordFile,
         Self::Ladder,
@@ -120,6 +123,7 @@ impl Setting {
             Self::Ledger => "ledger",
             Self::CreateJobs => "create_jobs",
             Self::ReassignAfter => "reassign_after",
+            Self::MaxUnpaid => "max_unpaid",
             Self::Keystore => "keystore",
             Self::PasswordFile => "password_file",
             Self::Ladder => "ladder",
@@ -160,7 +164,7 @@ impl Setting {
             | Self::Transcoder
             | Self::AllowPrivateDials
             | Self::CreateJobs => Kind::Switch,
-            Self::MaxPeers => Kind::Number,
+            Self::MaxPeers | Self::MaxUnpaid => Kind::Number,
             Self::Listen | Self::Bootstrap | Self::ExternalAddr => Kind::List,
             Self::PublishKey => Kind::Secrets,
             Self::DataDir
@@ -195,6 +199,7 @@ impl Setting {
             Self::Admin => Some("127.0.0.1:7935"),
             Self::Rtmp => Some("127.0.0.1:1935"),
             Self::ReassignAfter => Some("20s"),
+            Self::MaxUnpaid => Some("30"),
             Self::Ladder => Some("720p,480p,360p"),
             Self::Segment => Some("2s"),
             Self::Part => Some("200ms"),
@@ -226,7 +231,7 @@ mod tests {
         assert!(Setting::ALL.is_sorted());
         let names: BTreeSet<_> = Setting::ALL.iter().map(|key| key.name()).collect();
         assert_eq!(names.len(), Setting::ALL.len());
-        assert_eq!(Setting::ALL.last().map(|last| *last as usize), Some(23));
+        assert_eq!(Setting::ALL.last().map(|last| *last as usize), Some(24));
     }
 
     #[test]

@@ -13,6 +13,8 @@ use crate::secret::Secret;
 
 /// Neighbours that a node may have at most, whatever it is told.
 const MAX_PEERS: std::ops::RangeInclusive<u32> = 8..=10_000;
+/// Segments without a receipt: more than are made between two questions; half an hour.
+const MAX_UNPAID: std::ops::RangeInclusive<usize> = 10..=1000;
 
 pub(super) fn switch(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
@@ -27,6 +29,14 @@ pub(super) fn max_peers(text: &str) -> Result<u32, String> {
     number.ok_or_else(|| {
         let (min, max) = (MAX_PEERS.start(), MAX_PEERS.end());
         format!("a number of neighbours from {min} to {max}")
+    })
+}
+
+pub(super) fn max_unpaid(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|n| MAX_UNPAID.contains(n));
+    number.ok_or_else(|| {
+        let (min, max) = (MAX_UNPAID.start(), MAX_UNPAID.end());
+        format!("a number of segments from {min} to {max}")
     })
 }
 
@@ -203,6 +213,14 @@ mod tests {
         assert_eq!(max_peers("8"), Ok(8));
         for text in ["7", "10001", "-1", "many", ""] {
             assert!(max_peers(text).unwrap_err().contains("8 to 10000"));
+        }
+    }
+
+    #[test]
+    fn unpaid_segments_have_bounds() {
+        assert_eq!(max_unpaid("10"), Ok(10));
+        for text in ["9", "1001", "-1", ""] {
+            assert!(max_unpaid(text).unwrap_err().contains("10 to 1000"));
         }
     }
 

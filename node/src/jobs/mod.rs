@@ -15,7 +15,8 @@ use headwater_chain::{
     verify_assignment,
 };
 use headwater_proto::{
-    AddressText, JobId, NodeId, SigningKey, StreamId, TranscodeClaim, limits::MAX_ADDRESSES,
+    AddressText, JobId, NodeId, ReceiptList, ReceiptsWanted, Signed, SigningKey, StreamId,
+    TranscodeClaim, limits::MAX_ADDRESSES,
 };
 use headwater_protocol::{Answer, Command};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +30,7 @@ use crate::{
     mutex::lock,
     net::{NetHandle, policy},
     pipeline::{Broadcasts, Transcoding},
+    receipts::{Books, Collector, CollectorConfig},
     store::{HeldJob, Store},
 };
 
@@ -48,6 +50,7 @@ pub struct Jobs {
     /// Claims that held: which transcoder serves which stream.
     granted: Mutex<BTreeMap<(NodeId, JobId), StreamId>>,
     oversight: Mutex<Oversight>,
+    books: Books,
 }
 
 /// How a node deals with jobs.
@@ -60,6 +63,8 @@ pub struct JobsConfig {
     /// A transcoder of this node's jobs that is silent for so long is asked whether it is
     /// there, and replaced when it does not answer.
     pub reassign_after: Duration,
+    /// How receipts are collected, where there are any.
+    pub collector: CollectorConfig,
 }
 
 impl std::fmt::Debug for Jobs {
@@ -80,6 +85,7 @@ impl Jobs {
         node: SigningKey,
         config: JobsConfig,
         transcoder: Option<(Key, Arc<Transcoding>)>,
+        books: Books,
     ) -> Arc<Self> {
         Arc::new(Self {
             ledger,
@@ -90,6 +96,7 @@ impl Jobs {
             config,
             transcoder,
             granted: Mutex::default(),
+            books,
         })
     }
 
@@ -97,6 +104,27 @@ impl Jobs {
     #[must_use]
     pub fn ledger(&self) -> &dyn Ledger {
         &*self.ledger
+    }
+
+    /// What collects this transcoder's receipts, where the ledger pays.
+    #[must_use]
+    pub fn collector(&self, core: Core) -> Option<Arc<Collector>> {
+        let (key, transcoding) = self.transcoder.as_ref()?;
+        Some(Collector::new(
+            self.config.collector,
+            self.books.work.clone()?,
+            core,
+            self.ledger.clone(),
+            self.node.clone(),
+            key.address(),
+            transcoding.clone(),
+        ))
+    }
+
+    /// The receipts that a transcoder asks for; `None` when nothing is owed to it.
+    #[must_use]
+    pub fn receipts(&self, wanted: &ReceiptsWanted) -> Option<Signed<ReceiptList>> {
+        self.books.fed.as_ref()?.answer(wanted)
     }
 
     /// Creates the job of a broadcast that began.
@@ -156,6 +184,7 @@ impl Jobs {
         match verify_assignment(&*self.ledger, &checked, signature, now).await {
             Ok(assignment) => {
                 info!(job = %claim.job, transcoder = %assignment.transcoder, "claim holds");
+                self.owe(&claim, assignment.transcoder);
                 self.granted()
                     .insert((claim.transcoder, claim.job), claim.stream.clone());
                 self.worked(claim.transcoder, claim.job);
@@ -170,6 +199,17 @@ impl Jobs {
                 warn!(job = %claim.job, %reason, "claim refused");
                 Answer::ClaimRefused
             }
+        }
+    }
+
+    /// Notes from where on a transcoder is owed receipts.
+    fn owe(&self, claim: &TranscodeClaim, transcoder: Address) {
+        let Some(fed) = &self.books.fed else {
+            return;
+        };
+        let granted = fed.granted(claim.job, claim.transcoder, transcoder, &claim.stream);
+        if let Err(error) = granted {
+            error!(job = %claim.job, %error, "the transcoder will get no receipts");
         }
     }
 
@@ -354,14 +394,24 @@ impl Jobs {
             }
         }
         if let Some(broadcasts) = feeding {
-            let granted: BTreeSet<JobId> = self.granted().keys().map(|(_, job)| *job).collect();
-            for id in granted {
+            let mut fed: BTreeSet<JobId> = self.granted().keys().map(|(_, job)| *job).collect();
+            fed.append(&mut self.owed());
+            for id in fed {
                 let holder = find(id).and_then(holder_of);
                 self.revoke(id, holder, core, broadcasts).await;
             }
             lock(&self.oversight).clear();
             left.iter().for_each(|job| self.oversee(job));
         }
+    }
+
+    /// Jobs for which this node owes receipts for what it feeds now.
+    fn owed(&self) -> BTreeSet<JobId> {
+        let jobs = self.books.fed.as_ref().map(|fed| fed.jobs());
+        jobs.unwrap_or(Ok(BTreeSet::new())).unwrap_or_else(|error| {
+            error!(%error, "nobody knows what is owed");
+            BTreeSet::new()
+        })
     }
 
     /// Ends what this node feeds to those who hold the job no more.
@@ -372,6 +422,12 @@ impl Jobs {
         core: &Core,
         broadcasts: &Broadcasts,
     ) {
+        if let Some(fed) = &self.books.fed {
+            let node = holder.map(|holder| NodeId::from_public_key(holder.0));
+            if let Err(error) = fed.held_by(id, node) {
+                error!(job = %id, %error, "more may be paid than is fed");
+            }
+        }
         let mut over = Vec::new();
         self.granted().retain(|(transcoder, granted), _| {
             let keep = *granted != id || holder == Some(NodeKey(*transcoder.public_key()));
@@ -397,6 +453,12 @@ impl Jobs {
         let Ok(stream) = job.stream.parse::<StreamId>() else {
             return warn!(job = %job.id, "the job's stream is none");
         };
+        let refused = self.books.work.as_ref().map(|work| work.is_refused(job.id));
+        match refused {
+            Some(Ok(true)) => return info!(job = %job.id, "the job is not paid for"),
+            Some(Err(error)) => error!(job = %job.id, %error, "the job may not be paid for"),
+            Some(Ok(false)) | None => {}
+        }
         let held = HeldJob {
             stream: job.stream.clone(),
             profiles: job.profiles.clone(),

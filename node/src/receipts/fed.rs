@@ -5,7 +5,7 @@
 //! segment has the same receipt, after a restart too.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
 };
 
@@ -150,25 +150,49 @@ impl Fed {
         self.journal.apply(changes)
     }
 
-    /// A job is not the transcoder's any more. The segment that is under way is the last.
+    /// A job is this node's, or nobody's, and not any other's any more. For those the
+    /// segment that is under way is the last.
     ///
     /// # Errors
-    /// When the journal fails: the transcoder could get receipts for what it is not fed.
-    pub fn revoked(&self, job: JobId, node: NodeId) -> Result<(), JournalError> {
+    /// When the journal fails: a transcoder could get receipts for what it is not fed.
+    pub fn held_by(&self, job: JobId, holder: Option<NodeId>) -> Result<(), JournalError> {
         let _writing = lock(&self.writing);
-        let Some(mut feed) = self.feed(job, node)? else {
-            return Ok(());
-        };
-        let edge = match feed.stream.parse() {
-            Ok(stream) => self.number(&edge_key(&stream))?,
-            Err(_) => None,
-        };
-        match feed.spans.last_mut() {
-            Some(span) if span.last.is_none() => span.last = Some(after(edge)),
-            Some(_) | None => return Ok(()),
+        let prefix = job_prefix(job);
+        let holder = holder.map(|holder| feed_key(job, holder));
+        let mut changes = Vec::new();
+        for (key, bytes) in self.journal.scan(&prefix, &prefix, FEEDS)? {
+            let mut feed = Feed::read(&key, &bytes)?;
+            let span = feed.spans.last_mut().filter(|span| span.last.is_none());
+            let Some(span) = span.filter(|_| holder.as_ref() != Some(&key)) else {
+                continue;
+            };
+            let edge = match feed.stream.parse() {
+                Ok(stream) => self.number(&edge_key(&stream))?,
+                Err(_) => None,
+            };
+            span.last = Some(after(edge));
+            changes.push(put(&key, &feed.to_bytes()?));
         }
-        let bytes = feed.to_bytes()?;
-        self.journal.apply(vec![put(&feed_key(job, node), &bytes)])
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.journal.apply(changes)
+    }
+
+    /// Jobs for which somebody is fed.
+    ///
+    /// # Errors
+    /// When the journal fails or is damaged.
+    pub fn jobs(&self) -> Result<BTreeSet<JobId>, JournalError> {
+        let mut jobs = BTreeSet::new();
+        for (key, bytes) in self.journal.scan(FEED, FEED, FEEDS)? {
+            let open = |span: &Span| span.last.is_none();
+            if Feed::read(&key, &bytes)?.spans.last().is_some_and(open) {
+                let number = key.strip_prefix(FEED).and_then(|rest| rest.split_once('/'));
+                jobs.extend(number.and_then(|(job, _)| job.parse().ok()).map(JobId));
+            }
+        }
+        Ok(jobs)
     }
 
     /// What a transcoder asks for; `None` when its claim to the job has never held.
@@ -266,11 +290,7 @@ impl Fed {
     fn feed(&self, job: JobId, node: NodeId) -> Result<Option<Feed>, JournalError> {
         let key = feed_key(job, node);
         let bytes = self.journal.get(&key)?;
-        let read = |bytes: Vec<u8>| {
-            serde_json::from_slice(&bytes)
-                .map_err(|reason| JournalError(format!("the entry {key} is damaged: {reason}")))
-        };
-        bytes.map(read).transpose()
+        bytes.map(|bytes| Feed::read(&key, &bytes)).transpose()
     }
 
     fn number(&self, key: &str) -> Result<Option<u64>, JournalError> {
@@ -286,6 +306,11 @@ impl Fed {
 }
 
 impl Feed {
+    fn read(key: &str, bytes: &[u8]) -> Result<Self, JournalError> {
+        serde_json::from_slice(bytes)
+            .map_err(|reason| JournalError(format!("the entry {key} is damaged: {reason}")))
+    }
+
     fn to_bytes(&self) -> Result<Vec<u8>, JournalError> {
         serde_json::to_vec(self).map_err(|reason| JournalError(reason.to_string()))
     }
@@ -317,7 +342,11 @@ fn edge_key(stream: &StreamId) -> String {
 }
 
 fn feed_key(job: JobId, node: NodeId) -> String {
-    format!("{FEED}{:020}/{node}", job.0)
+    format!("{}{node}", job_prefix(job))
+}
+
+fn job_prefix(job: JobId) -> String {
+    format!("{FEED}{:020}/", job.0)
 }
 
 fn put(key: &str, value: &[u8]) -> Change {
@@ -414,7 +443,7 @@ mod tests {
         broadcaster.publish(0..5);
         broadcaster.grant(node(9), TRANSCODER);
         broadcaster.publish(5..8);
-        broadcaster.fed.revoked(JOB, node(9)).unwrap();
+        broadcaster.fed.held_by(JOB, None).unwrap();
         broadcaster.publish(8..12);
 
         assert_eq!(broadcaster.numbers(node(9), 0), [4, 5, 6, 7, 8]);
@@ -464,11 +493,15 @@ mod tests {
         let broadcaster = Broadcaster::new();
         broadcaster.grant(node(9), TRANSCODER);
         broadcaster.publish(0..3);
-        broadcaster.fed.revoked(JOB, node(9)).unwrap();
+        assert!(broadcaster.fed.jobs().unwrap().into_iter().eq([JOB]));
+        broadcaster.fed.held_by(JOB, Some(node(8))).unwrap();
+        assert!(broadcaster.fed.jobs().unwrap().is_empty());
         broadcaster.grant(node(8), Address([8; 20]));
+        broadcaster.fed.held_by(JOB, Some(node(8))).unwrap();
         broadcaster.publish(3..7);
-        broadcaster.fed.revoked(JOB, node(8)).unwrap();
-        broadcaster.fed.revoked(JOB, node(8)).unwrap();
+        for _ in 0..2 {
+            broadcaster.fed.held_by(JOB, Some(node(9))).unwrap();
+        }
         broadcaster.grant(node(9), TRANSCODER);
         broadcaster.publish(7..9);
 
