@@ -96,6 +96,10 @@ impl<'a> Assembly<'a> {
             ),
             None => None,
         };
+        let collector = jobs.as_ref().and_then(|jobs| jobs.collector(core.clone()));
+        if let Some(collector) = &collector {
+            self.tasks.spawn(collector.clone().run(self.stop.clone()));
+        }
         let broadcasts = self.broadcasts(&core, &library, jobs.as_ref(), &books);
         let (mut keys, mut rtmp) = (Vec::new(), None);
         if let Some(broadcasts) = &broadcasts {
@@ -134,6 +138,7 @@ impl<'a> Assembly<'a> {
             net,
             about: self.about,
             transcoding,
+            collector,
             readiness,
             traffic,
         };
@@ -295,9 +300,6 @@ impl<'a> Assembly<'a> {
                     .clone()
                     .watch_over(core.clone(), broadcasts, self.stop.clone());
                 self.tasks.spawn(over);
-            }
-            if let Some(collector) = jobs.collector(core.clone()) {
-                self.tasks.spawn(collector.run(self.stop.clone()));
             }
             let watch = jobs.clone().watch(core, broadcasts, self.stop.clone());
             self.tasks.spawn(watch);

@@ -34,6 +34,8 @@ pub struct Admin {
     pub about: status::About,
     /// Jobs of this transcoder.
     pub transcoding: Option<std::sync::Arc<crate::pipeline::Transcoding>>,
+    /// What collects its receipts, where the ledger pays.
+    pub collector: Option<std::sync::Arc<crate::receipts::Collector>>,
     /// When this node is of use.
     pub readiness: Readiness,
     /// Counts what is asked.
@@ -205,7 +207,8 @@ async fn counters(State(admin): State<Admin>) -> Response {
         return stopping();
     };
     let peers = admin.net.peers();
-    let text = metrics::write(&admin.about, &snapshot, &peers, &admin.traffic);
+    let receipts = admin.collector.as_ref().map(|collector| collector.counts());
+    let text = metrics::write(&admin.about, &snapshot, &peers, &admin.traffic, receipts);
     let kind = [(header::CONTENT_TYPE, metrics::KIND)];
     ([NO_STORE], kind, text).into_response()
 }

@@ -7,7 +7,7 @@ use headwater_proto::{NodeId, Roles};
 use headwater_protocol::StreamView;
 
 use super::{Side, traffic::Traffic};
-use crate::{clock, driver::Snapshot, net::PeerInfo, status::About};
+use crate::{clock, driver::Snapshot, net::PeerInfo, receipts::ReceiptCounts, status::About};
 
 /// Media type of what [`write`] returns.
 pub(super) const KIND: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -23,6 +23,7 @@ pub(super) fn write(
     snapshot: &Snapshot,
     peers: &[PeerInfo],
     traffic: &Traffic,
+    receipts: Option<ReceiptCounts>,
 ) -> String {
     let mut page = Page::default();
     node(&mut page, about, snapshot, peers);
@@ -30,6 +31,9 @@ pub(super) fn write(
     streams(&mut page, &snapshot.streams);
     neighbours(&mut page, peers, &snapshot.streams);
     http(&mut page, traffic);
+    if let Some(counts) = receipts {
+        collected(&mut page, counts);
+    }
     page.text.push_str("# EOF\n");
     page.text
 }
@@ -222,6 +226,21 @@ fn counters(page: &mut Page, snapshot: &Snapshot) {
         "What no correct node sends, by kind.",
         violations.map(|(kind, count)| (vec![("kind", *kind)], *count)),
     );
+}
+
+/// What a transcoder is owed.
+fn collected(page: &mut Page, counts: ReceiptCounts) {
+    let received = "Receipts for segments this transcoder made.";
+    page.one(
+        Kind::Counter,
+        "receipts_received",
+        received,
+        counts.received,
+    );
+    let bad = "Receipts that are not what was done, or not the broadcaster's.";
+    page.one(Kind::Counter, "receipts_bad", bad, counts.bad);
+    let waiting = "Segments of all jobs that have no receipt yet.";
+    page.one(Kind::Gauge, "receipts_waiting", waiting, counts.waiting);
 }
 
 fn streams(page: &mut Page, streams: &[StreamView]) {

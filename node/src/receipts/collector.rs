@@ -37,6 +37,17 @@ pub struct CollectorConfig {
     pub max_unpaid: usize,
 }
 
+/// What a transcoder's operator may want to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ReceiptCounts {
+    /// Receipts kept since the start.
+    pub received: u64,
+    /// Receipts refused since the start, each time they came.
+    pub bad: u64,
+    /// Segments of all jobs that wait for receipts.
+    pub waiting: u64,
+}
+
 /// Collects the receipts of all jobs of a transcoder, those that are over too.
 #[derive(Debug)]
 pub struct Collector {
@@ -101,25 +112,17 @@ impl Collector {
         })
     }
 
-    /// Receipts kept since the start.
+    /// What was counted so far.
     #[must_use]
-    pub fn received(&self) -> u64 {
-        self.received.load(Ordering::Relaxed)
-    }
-
-    /// Receipts refused since the start.
-    #[must_use]
-    pub fn bad(&self) -> u64 {
-        self.bad.load(Ordering::Relaxed)
-    }
-
-    /// Segments of all jobs that wait for receipts.
-    #[must_use]
-    pub fn waiting(&self) -> usize {
+    pub fn counts(&self) -> ReceiptCounts {
         // What cannot be read is told by the rounds.
         let jobs = self.work.jobs().unwrap_or_default();
         let of = |job| self.work.waiting(job).map_or(0, |waiting| waiting.len());
-        jobs.into_iter().map(of).sum()
+        ReceiptCounts {
+            received: self.received.load(Ordering::Relaxed),
+            bad: self.bad.load(Ordering::Relaxed),
+            waiting: jobs.into_iter().map(of).sum::<usize>() as u64,
+        }
     }
 
     /// Asks now and then until the node stops.

@@ -15,7 +15,7 @@ use headwater_chain::{
 };
 use headwater_proto::SigningKey;
 
-pub use collector::{Collector, CollectorConfig};
+pub use collector::{Collector, CollectorConfig, ReceiptCounts};
 pub use fed::Fed;
 pub use segments::Segments;
 pub use whole::WholeSegments;

@@ -64,7 +64,12 @@ fn text(streams: Vec<StreamView>, peers: &[PeerInfo]) -> String {
     let media = crate::http::traffic::Class::Media;
     traffic.public.answered(media, 200);
     traffic.public.answered(media, 410);
-    write(&about, &snapshot, peers, &traffic)
+    let receipts = ReceiptCounts {
+        received: 7,
+        bad: 1,
+        waiting: 2,
+    };
+    write(&about, &snapshot, peers, &traffic, Some(receipts))
 }
 
 /// One sample's name and labels, as the text form writes them.
@@ -168,6 +173,15 @@ fn neighbours_are_told_with_the_streams_they_carry() {
             view(2).stream
         ),
     ] {
+        assert!(text.contains(&line), "{line}\n{text}");
+    }
+}
+
+#[test]
+fn a_transcoder_tells_what_it_is_owed() {
+    let text = text(vec![], &[]);
+    for line in ["received_total 7", "bad_total 1", "waiting 2"] {
+        let line = format!("\nheadwater_receipts_{line}\n");
         assert!(text.contains(&line), "{line}\n{text}");
     }
 }
