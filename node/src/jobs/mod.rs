@@ -338,6 +338,7 @@ impl Jobs {
         for event in batch.events {
             match event {
                 Event::JobAssigned(job) | Event::JobUnassigned(job) | Event::JobEnded(job) => {
+                    let job = self.as_it_is_now(job).await;
                     self.assigned(&job);
                     if let Some(broadcasts) = feeding {
                         self.oversee(&job);
@@ -359,6 +360,22 @@ impl Jobs {
         }
         if let Err(error) = self.store.put_cursor(&batch.cursor.0) {
             error!(%error, "the place in the ledger cannot be kept");
+        }
+    }
+
+    /// A job after all that is settled: whoever follows a ledger from its beginning is
+    /// told of much that is long over.
+    async fn as_it_is_now(&self, told: Job) -> Job {
+        match self.ledger.job(told.id).await {
+            Ok(Some(job)) => job,
+            Ok(None) => Job {
+                state: JobState::Ended,
+                ..told
+            },
+            Err(error) => {
+                debug!(job = %told.id, %error, "acting on what was told of the job");
+                told
+            }
         }
     }
 
