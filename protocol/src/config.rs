@@ -129,8 +129,9 @@ pub struct Config {
     /// An alternate is asked besides when a neighbour has not answered after this long;
     /// a late answer still counts. Default 1.2 s.
     pub request_patience: Duration,
-    /// A link idle this long is pinged. Default 15 s: parents show much earlier that they
-    /// are there, and a request that meets a dead link goes to an alternate.
+    /// A link idle this long is pinged, by the side with the smaller id; by the other after
+    /// a quarter more. Default 15 s: parents show much earlier that they are there, and a
+    /// request that meets a dead link goes to an alternate.
     pub ping_after: Duration,
     /// A link whose Pong takes this long is closed. Default 10 s.
     pub pong_within: Duration,

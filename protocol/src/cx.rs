@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
@@ -70,7 +71,7 @@ pub(crate) enum Requester {
 pub(crate) struct Cx {
     pub(crate) me: NodeId,
     pub(crate) key: RoutingKey,
-    pub(crate) config: Config,
+    pub(crate) config: Arc<Config>,
     pub(crate) now: Time,
     pub(crate) links: Links,
     pub(crate) timers: Timers,
@@ -92,7 +93,7 @@ pub(crate) struct Cx {
 }
 
 impl Cx {
-    pub(crate) fn new(me: NodeId, config: Config, seed: [u8; 32], now: Time) -> Self {
+    pub(crate) fn new(me: NodeId, config: Arc<Config>, seed: [u8; 32], now: Time) -> Self {
         Self {
             me,
             key: me.routing_key(),
@@ -116,7 +117,12 @@ impl Cx {
     }
 
     pub(crate) fn pop_output(&mut self) -> Option<Output> {
-        self.out.pop_front()
+        let next = self.out.pop_front();
+        if next.is_none() {
+            // The next outputs take the same memory again.
+            self.out.clear();
+        }
+        next
     }
 
     pub(crate) fn emit(&mut self, output: Output) {

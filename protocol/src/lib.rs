@@ -12,6 +12,7 @@ mod feed;
 mod input;
 mod jobs;
 mod links;
+mod liveness;
 mod lookups;
 mod master;
 mod node;

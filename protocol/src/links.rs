@@ -1,6 +1,6 @@
 //! The open links: credit, subscriptions by request id, liveness and violations.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use headwater_proto::{AddressText, Message, NodeId, RequestId, Roles, RoutingKey};
 
@@ -18,6 +18,7 @@ pub(crate) const GRACE: usize = 4096;
 /// One link.
 #[derive(Debug)]
 pub(crate) struct LinkState {
+    pub(crate) peer: NodeId,
     pub(crate) roles: Roles,
     pub(crate) key: RoutingKey,
     /// Bytes of parts and chunks that may be sent now.
@@ -31,9 +32,9 @@ pub(crate) struct LinkState {
     /// Nonce and time of a Ping without its Pong.
     pub(crate) ping: Option<(u64, Time)>,
     /// Our subscriptions at the neighbour.
-    pub(crate) up: BTreeMap<RequestId, StreamKey>,
+    pub(crate) up: Subs,
     /// The neighbour's subscriptions here.
-    pub(crate) down: BTreeMap<RequestId, StreamKey>,
+    pub(crate) down: Subs,
     /// Violations since `window`.
     pub(crate) violations: u32,
     pub(crate) window: Time,
@@ -79,6 +80,30 @@ impl Rate {
 }
 
 impl LinkState {
+    fn new(peer: NodeId, roles: Roles, credit: usize, now: Time) -> Self {
+        Self {
+            peer,
+            roles,
+            key: peer.routing_key(),
+            credit,
+            credit_max: credit,
+            starved: false,
+            heard: now,
+            ping: None,
+            up: Subs::default(),
+            down: Subs::default(),
+            violations: 0,
+            window: now,
+            addresses: Vec::new(),
+            allowance: GRACE,
+            looked: None,
+            asked: Rate::default(),
+            passed: Rate::default(),
+            requests: 0,
+            closed: VecDeque::new(),
+        }
+    }
+
     /// Remembers that a request of ours has ended.
     pub(crate) fn close(&mut self, request: RequestId) {
         if self.closed.len() == CLOSED_KEPT {
@@ -100,49 +125,94 @@ impl LinkState {
     }
 }
 
-/// The links by neighbour.
+/// Subscriptions on one link, by request id: few, so they lie together.
 #[derive(Debug, Default)]
-pub(crate) struct Links(BTreeMap<NodeId, LinkState>);
+pub(crate) struct Subs(Vec<(RequestId, StreamKey)>);
+
+impl Subs {
+    pub(crate) fn get(&self, request: RequestId) -> Option<StreamKey> {
+        let place = self.place(request).ok()?;
+        self.0.get(place).map(|(_, key)| *key)
+    }
+
+    pub(crate) fn insert(&mut self, request: RequestId, key: StreamKey) {
+        match self.place(request) {
+            Ok(place) => self.0[place] = (request, key),
+            Err(place) => self.0.insert(place, (request, key)),
+        }
+    }
+
+    pub(crate) fn remove(&mut self, request: RequestId) {
+        if let Ok(place) = self.place(request) {
+            self.0.remove(place);
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (RequestId, StreamKey)> {
+        self.0.iter().copied()
+    }
+
+    pub(crate) const fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn place(&self, request: RequestId) -> Result<usize, usize> {
+        self.0
+            .binary_search_by_key(&request, |(request, _)| *request)
+    }
+}
+
+/// The links by neighbour.
+///
+/// Each message looks some of them up, so what is searched is apart from the links
+/// themselves and takes little memory.
+#[derive(Debug, Default)]
+pub(crate) struct Links {
+    /// In the order of ids: the first bytes of the id, and the place.
+    index: Vec<(u64, u32)>,
+    places: Vec<Option<LinkState>>,
+    free: Vec<u32>,
+}
 
 impl Links {
     pub(crate) fn insert(&mut self, peer: NodeId, roles: Roles, credit: usize, now: Time) {
-        let link = LinkState {
-            roles,
-            key: peer.routing_key(),
-            credit,
-            credit_max: credit,
-            starved: false,
-            heard: now,
-            ping: None,
-            up: BTreeMap::new(),
-            down: BTreeMap::new(),
-            violations: 0,
-            window: now,
-            addresses: Vec::new(),
-            allowance: GRACE,
-            looked: None,
-            asked: Rate::default(),
-            passed: Rate::default(),
-            requests: 0,
-            closed: VecDeque::new(),
-        };
-        self.0.insert(peer, link);
+        let link = LinkState::new(peer, roles, credit, now);
+        match self.search(&peer) {
+            Ok(at) => self.places[self.index[at].1 as usize] = Some(link),
+            Err(at) => {
+                let place = self.free.pop().unwrap_or_else(|| {
+                    self.places.push(None);
+                    u32::try_from(self.places.len() - 1).expect("a node has few links")
+                });
+                self.places[place as usize] = Some(link);
+                self.index.insert(at, (first_bytes(&peer), place));
+            }
+        }
     }
 
     pub(crate) fn remove(&mut self, peer: &NodeId) -> Option<LinkState> {
-        self.0.remove(peer)
+        let at = self.search(peer).ok()?;
+        let (_, place) = self.index.remove(at);
+        self.free.push(place);
+        self.places[place as usize].take()
     }
 
     pub(crate) fn get(&self, peer: &NodeId) -> Option<&LinkState> {
-        self.0.get(peer)
+        let at = self.search(peer).ok()?;
+        self.places[self.index[at].1 as usize].as_ref()
     }
 
     pub(crate) fn get_mut(&mut self, peer: &NodeId) -> Option<&mut LinkState> {
-        self.0.get_mut(peer)
+        let at = self.search(peer).ok()?;
+        self.places[self.index[at].1 as usize].as_mut()
     }
 
     pub(crate) fn contains(&self, peer: &NodeId) -> bool {
-        self.0.contains_key(peer)
+        self.search(peer).is_ok()
     }
 
     /// The link that is missed least: one that carries nothing, of a node that is no
@@ -152,19 +222,43 @@ impl Links {
         let idle =
             |link: &LinkState| link.up.is_empty() && link.down.is_empty() && link.requests == 0;
         let quiet = |link: &LinkState| now.since(link.heard) > QUIET;
-        self.0
-            .iter()
+        self.iter()
             .filter(|(_, link)| idle(link))
             .filter(|(_, link)| now_or_never || (quiet(link) && !link.roles.relayer))
             .min_by_key(|(_, link)| (link.roles.relayer, link.heard))
             .map(|(peer, _)| *peer)
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
+    pub(crate) const fn len(&self) -> usize {
+        self.index.len()
     }
 
+    /// In the order of ids.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&NodeId, &LinkState)> {
-        self.0.iter()
+        let links = self.index.iter();
+        let links = links.filter_map(|(_, place)| self.places[*place as usize].as_ref());
+        links.map(|link| (&link.peer, link))
     }
+
+    /// In no order that means anything, but always in the same.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (NodeId, &mut LinkState)> {
+        let links = self.places.iter_mut().flatten();
+        links.map(|link| (link.peer, link))
+    }
+
+    fn search(&self, peer: &NodeId) -> Result<usize, usize> {
+        let first = first_bytes(peer);
+        self.index.binary_search_by(|(other, place)| {
+            other.cmp(&first).then_with(|| {
+                let link = self.places[*place as usize].as_ref();
+                link.map(|link| &link.peer).cmp(&Some(peer))
+            })
+        })
+    }
+}
+
+/// Bytes of an id that order as the id does, as far as they differ.
+fn first_bytes(peer: &NodeId) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = *peer.public_key();
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }

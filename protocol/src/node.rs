@@ -1,8 +1,10 @@
 //! Where every input goes.
 
+use std::sync::Arc;
+
 use headwater_proto::{
-    GetReceipts, JobProbe, ManifestId, Message, NoRouteReason, NodeId, NodeStatusReq, Ping,
-    RequestId, Sub, TranscodeResponse, Violation,
+    GetReceipts, JobProbe, ManifestId, Message, NoRouteReason, NodeId, NodeStatusReq, RequestId,
+    Sub, TranscodeResponse, Violation,
     limits::{MAX_ADDRESSES, MAX_HOPS},
 };
 
@@ -49,11 +51,11 @@ pub struct Node {
 
 impl Node {
     /// A node without links. `seed` decides every random choice: it varies pauses, and
-    /// is no secret.
+    /// is no secret. Many nodes of one process may share a configuration.
     #[must_use]
-    pub fn new(id: NodeId, config: Config, seed: [u8; 32], now: Time) -> Self {
+    pub fn new(id: NodeId, config: impl Into<Arc<Config>>, seed: [u8; 32], now: Time) -> Self {
         Self {
-            cx: Cx::new(id, config, seed, now),
+            cx: Cx::new(id, config.into(), seed, now),
             streams: Streams::default(),
             masters: Masters::default(),
             requests: Requests::default(),
@@ -248,7 +250,7 @@ impl Node {
         let cx = &mut self.cx;
         cx.links.insert(peer, link.roles, link.credit, cx.now);
         cx.timers
-            .set(Timer::Link(peer), Some(cx.now + cx.config.ping_after));
+            .set_no_earlier(Timer::Links, cx.now + cx.config.ping_after);
         self.streams.on_connected(cx, peer);
         self.masters.on_connected(cx, peer);
         self.requests.on_connected(cx, peer);
@@ -268,47 +270,14 @@ impl Node {
         }
     }
 
-    fn on_disconnected(&mut self, peer: NodeId) {
+    pub(crate) fn on_disconnected(&mut self, peer: NodeId) {
         let cx = &mut self.cx;
         let Some(link) = cx.links.remove(&peer) else {
             return;
         };
-        cx.timers.set(Timer::Link(peer), None);
         self.streams.on_disconnected(cx, peer, &link.up, &link.down);
         self.masters.on_disconnected(cx, peer);
         self.requests.on_disconnected(cx, peer);
-    }
-
-    fn on_link_timer(&mut self, peer: NodeId) {
-        let cx = &mut self.cx;
-        let (now, ping_after, pong_within) = (cx.now, cx.config.ping_after, cx.config.pong_within);
-        let Some(link) = cx.links.get_mut(&peer) else {
-            return;
-        };
-        if let Some((_, sent)) = link.ping
-            && link.heard < sent
-        {
-            if sent + pong_within <= now {
-                let reason = DisconnectReason::Silent;
-                cx.emit(Output::Disconnect { peer, reason });
-                return self.on_disconnected(peer);
-            }
-            let due = sent + pong_within;
-            return cx.timers.set(Timer::Link(peer), Some(due));
-        }
-        link.ping = None;
-        let idle = link.heard + ping_after;
-        let due = if idle <= now {
-            let nonce = cx.random();
-            if let Some(link) = cx.links.get_mut(&peer) {
-                link.ping = Some((nonce, now));
-            }
-            cx.send(peer, Message::Ping(Ping { nonce }), Priority::Control);
-            now + pong_within
-        } else {
-            idle
-        };
-        cx.timers.set(Timer::Link(peer), Some(due));
     }
 
     // ---- messages ------------------------------------------------------------------
@@ -402,17 +371,6 @@ impl Node {
             _ if flood => cx.violation(from, "flood of requests"),
             Asks::Answer(request) => cx.no_route(from, request, NoRouteReason::Overloaded),
             Asks::Work | Asks::Nothing => cx.stats.overloaded += 1,
-        }
-    }
-
-    fn on_pong(&mut self, from: NodeId, pong: Ping) {
-        let sent = self
-            .cx
-            .links
-            .get_mut(&from)
-            .and_then(|link| link.ping.take());
-        if sent.is_none_or(|(nonce, _)| nonce != pong.nonce) {
-            self.cx.violation(from, "pong without ping");
         }
     }
 
@@ -573,7 +531,7 @@ impl Node {
         while let Some(timer) = self.cx.timers.pop_due(self.cx.now) {
             let cx = &mut self.cx;
             match timer {
-                Timer::Link(peer) => self.on_link_timer(peer),
+                Timer::Links => self.check_links(),
                 Timer::Stream(key) => self.streams.on_timer(cx, key),
                 Timer::Request(request) => self.requests.on_timer(cx, request),
                 Timer::Master(manifest) => self.masters.on_timer(cx, manifest),

@@ -1,19 +1,28 @@
 //! Which wake-ups are due: at most one per thing that waits.
+//!
+//! Most deadlines recede with every sign of life, so moving one back is the cheap case: it
+//! is noted, and the queue is put right only when the old time has come to its front.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap, binary_heap::PeekMut},
+};
 
-use headwater_proto::{JobId, ManifestId, NodeId, RequestId};
+use headwater_proto::{JobId, ManifestId, RequestId};
 
 use crate::{
     streams::StreamKey,
     time::{Deadline, Time},
 };
 
+/// Entries of the queue that are out of date, for each wake-up, before they are removed.
+const STALE: usize = 4;
+
 /// What a wake-up is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
     /// A link has been quiet, or its Pong is late.
-    Link(NodeId),
+    Links,
     /// A stream has to be acknowledged, re-subscribed, repaired or dropped.
     Stream(StreamKey),
     /// A routed request waits for an answer.
@@ -27,7 +36,7 @@ pub(crate) enum Timer {
 impl Timer {
     const fn why(self) -> &'static str {
         match self {
-            Self::Link(_) => "link",
+            Self::Links => "link",
             Self::Stream(_) => "stream",
             Self::Request(_) => "request",
             Self::Master(_) => "master playlist",
@@ -40,50 +49,40 @@ impl Timer {
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     at: BTreeMap<Timer, Time>,
-    queue: BTreeSet<(Time, Timer)>,
+    /// For each wake-up an entry that is not after it, and perhaps more. The first entry
+    /// is always one that is right.
+    queue: BinaryHeap<Reverse<(Time, Timer)>>,
 }
 
 impl Timers {
     /// Sets, moves or (with `None`) removes a wake-up.
     pub(crate) fn set(&mut self, timer: Timer, at: Option<Time>) {
-        let old = self.at.get(&timer).copied();
+        let old = match at {
+            Some(at) => self.at.insert(timer, at),
+            None => self.at.remove(&timer),
+        };
         if old == at {
             return;
         }
-        if let Some(old) = old {
-            self.queue.remove(&(old, timer));
+        if let Some(at) = at
+            && old.is_none_or(|old| at < old)
+        {
+            self.queue.push(Reverse((at, timer)));
         }
-        match at {
-            Some(at) => {
-                self.at.insert(timer, at);
-                self.queue.insert((at, timer));
-            }
-            None => {
-                self.at.remove(&timer);
-            }
-        }
+        self.tidy();
     }
 
-    /// As [`Self::set`], but keeps a wake-up that is earlier: for deadlines that recede
-    /// with every sign of life. Whoever is woken looks whether it is really due.
-    pub(crate) fn set_no_earlier(&mut self, timer: Timer, at: Option<Time>) {
-        let kept = self
-            .at
-            .get(&timer)
-            .is_some_and(|old| at.is_some_and(|at| *old <= at));
-        if !kept {
-            self.set(timer, at);
+    /// As [`Self::set`], but keeps a wake-up that is earlier. Whoever is woken looks
+    /// whether it is really due.
+    pub(crate) fn set_no_earlier(&mut self, timer: Timer, at: Time) {
+        if self.at.get(&timer).is_none_or(|old| *old > at) {
+            self.set(timer, Some(at));
         }
-    }
-
-    /// Whether a wake-up is set.
-    pub(crate) fn is_set(&self, timer: Timer) -> bool {
-        self.at.contains_key(&timer)
     }
 
     /// Takes one wake-up that is due.
     pub(crate) fn pop_due(&mut self, now: Time) -> Option<Timer> {
-        let &(at, timer) = self.queue.first()?;
+        let &Reverse((at, timer)) = self.queue.peek()?;
         if at > now {
             return None;
         }
@@ -93,11 +92,27 @@ impl Timers {
 
     /// The next wake-up.
     pub(crate) fn next(&self) -> Option<Deadline> {
-        let &(at, timer) = self.queue.first()?;
+        let &Reverse((at, timer)) = self.queue.peek()?;
         Some(Deadline {
             at,
             why: timer.why(),
         })
+    }
+
+    /// Brings the queue's first entry up to date.
+    fn tidy(&mut self) {
+        while let Some(mut first) = self.queue.peek_mut() {
+            let Reverse((at, timer)) = *first;
+            match self.at.get(&timer) {
+                Some(due) if *due == at => break,
+                Some(due) => *first = Reverse((*due, timer)),
+                None => drop(PeekMut::pop(first)),
+            }
+        }
+        if self.queue.len() > STALE * (self.at.len() + 1) {
+            let right = self.at.iter().map(|(timer, at)| Reverse((*at, *timer)));
+            self.queue = right.collect();
+        }
     }
 
     #[cfg(test)]
@@ -130,5 +145,48 @@ mod tests {
         timers.set(Timer::Job(JobId(2)), Some(Time::from_millis(20)));
 
         assert_eq!(timers.next().unwrap().at, Time::from_millis(20));
+    }
+    #[test]
+    fn wake_ups_moved_at_random_come_at_the_times_they_were_moved_to_last() {
+        let mut timers = Timers::default();
+        let mut plain = BTreeMap::new();
+        let mut random: u64 = 7;
+        let mut fired = 0;
+        for now in 0..20_000 {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            let job = Timer::Job(JobId(random >> 61));
+            let at = Time::from_millis(now + (random >> 40) % 50);
+            match (random >> 32) % 8 {
+                0 => {
+                    timers.set(job, None);
+                    plain.remove(&job);
+                }
+                1 => {
+                    timers.set_no_earlier(job, at);
+                    let old: &mut Time = plain.entry(job).or_insert(at);
+                    *old = at.min(*old);
+                }
+                _ => {
+                    timers.set(job, Some(at));
+                    plain.insert(job, at);
+                }
+            }
+            let next = plain.values().min().copied();
+            assert_eq!(timers.next().map(|deadline| deadline.at), next);
+            while let Some(due) = timers.pop_due(Time::from_millis(now)) {
+                assert_eq!(
+                    plain
+                        .remove(&due)
+                        .filter(|at| *at <= Time::from_millis(now)),
+                    next
+                );
+                fired += 1;
+            }
+            assert!(plain.values().all(|at| *at > Time::from_millis(now)));
+            assert!(timers.queue.len() <= STALE * (timers.at.len() + 1));
+        }
+        assert!(fired > 1_000);
     }
 }

@@ -6,7 +6,9 @@ mod demo;
 mod flags;
 mod keys;
 mod node;
+mod peers;
 mod publish;
+mod running;
 mod status;
 mod watch;
 
@@ -56,6 +58,9 @@ enum Command {
     Watch(watch::WatchArgs),
     /// Show this machine's node, or any node of the network
     Status(status::StatusArgs),
+    /// Neighbours of a running node, and transcoders that it can find
+    #[command(subcommand)]
+    Peers(peers::PeersCommand),
     /// Node identities and Ethereum keys
     #[command(subcommand)]
     Key(keys::KeyCommand),
@@ -153,8 +158,12 @@ fn dispatch(command: Command, said: Environment) -> Result<(), Failure> {
         }
         Command::Watch(args) => work(&log(&raw)?, watch::run(args))?,
         Command::Status(args) => {
-            let admin = args.admin(&raw)?;
+            let admin = args.running.admin(&raw)?;
             work(&log(&raw)?, status::run(args, admin))?;
+        }
+        Command::Peers(command) => {
+            let admin = command.running().admin(&raw)?;
+            work(&log(&raw)?, peers::run(command, admin))?;
         }
         Command::Key(command) => {
             log(&raw)?;

@@ -5,54 +5,24 @@ use clap::Args;
 use comfy_table::Table;
 use headwater_proto::NodeId;
 
-use super::say;
-use crate::{
-    config::{ConfigErrors, Raw, Setting},
-    http::StatusReport,
+use super::{
+    running::{RunningNode, ask},
+    say,
 };
+use crate::http::StatusReport;
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
     /// A node of the network; without it, the node that is asked
     node: Option<NodeId>,
-    /// Admin address of a running node [env: HEADWATER_ADMIN] [default: 127.0.0.1:7935]
-    #[arg(long, value_name = "HOST:PORT")]
-    admin: Option<String>,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-}
-
-impl StatusArgs {
-    /// The node to ask.
-    pub(super) fn admin(&self, said: &Raw) -> Result<String, ConfigErrors> {
-        let flags = Raw::default().flag(Setting::Admin, self.admin.clone());
-        flags.over(said.clone()).admin()
-    }
+    #[command(flatten)]
+    pub(super) running: RunningNode,
 }
 
 pub(super) async fn run(args: StatusArgs, admin: String) -> anyhow::Result<()> {
     let path = args.node.map(|node| format!("/{node}")).unwrap_or_default();
-    let url = format!("http://{admin}/api/v1/status{path}");
-    let client = reqwest::Client::builder().no_proxy().build()?;
-    let response = client.get(&url).send().await.map_err(|error| {
-        // What the system said; what stands between it and the user says nothing more.
-        let error = anyhow::Error::new(error);
-        let cause = error.root_cause();
-        anyhow::anyhow!(
-            "no node answers at {admin}; is it running, and is --admin right? ({cause})"
-        )
-    })?;
-    let ok = response.status().is_success();
-    let text = response.text().await?;
-    if !ok {
-        let error: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-        let message = error["error"]
-            .as_str()
-            .unwrap_or("the node refused to answer");
-        anyhow::bail!("{message}");
-    }
-    if args.json {
+    let text = ask(&admin, &format!("status{path}")).await?;
+    if args.running.json {
         return say(text);
     }
     let report: StatusReport = serde_json::from_str(&text).context("the node's answer")?;

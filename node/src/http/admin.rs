@@ -7,7 +7,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use headwater_proto::{NodeId, NodeStatus, Position, Roles, StreamId};
+use futures::future::join_all;
+use headwater_proto::{BroadcastId, ManifestId, NodeId, NodeStatus, Position, Roles, StreamId};
 use headwater_protocol::{Command, Reply};
 use serde::{Deserialize, Serialize};
 
@@ -102,6 +103,17 @@ pub struct PeerReport {
     pub bytes_out: u64,
 }
 
+/// A transcoder that the network knows of, as JSON.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TranscoderReport {
+    /// The transcoder.
+    pub node: String,
+    /// It answered, and would take a job now.
+    pub available: bool,
+    /// 0 idle to 255 full; none when it did not answer.
+    pub load: Option<u8>,
+}
+
 /// One job of this transcoder, as JSON.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct JobReport {
@@ -121,6 +133,7 @@ pub(super) fn router(state: Admin) -> Router {
         .route("/api/v1/status/{node}", get(node_status))
         .route("/api/v1/streams", get(streams))
         .route("/api/v1/peers", get(peers))
+        .route("/api/v1/transcoders", get(transcoders))
         .route("/api/v1/jobs", get(jobs))
         .route("/metrics", get(counters))
         .with_state(state)
@@ -188,6 +201,36 @@ async fn peers(State(admin): State<Admin>) -> Response {
         bytes_out: peer.bytes_out,
     });
     ([NO_STORE], Json(peers.collect::<Vec<_>>())).into_response()
+}
+
+/// Those that have announced themselves, each asked whether it is there.
+async fn transcoders(State(admin): State<Admin>) -> Response {
+    let found = admin.net.find_transcoders().await;
+    let asked = found.into_iter().map(|node| ask_transcoder(&admin, node));
+    ([NO_STORE], Json(join_all(asked).await)).into_response()
+}
+
+async fn ask_transcoder(admin: &Admin, transcoder: NodeId) -> TranscoderReport {
+    // No stream in particular: one of this node.
+    let manifest = ManifestId {
+        node: admin.net.node(),
+        broadcast: BroadcastId::from_bytes([0; 16]),
+    };
+    let probe = Command::Probe {
+        transcoder,
+        stream: manifest.source(),
+        renditions: Vec::new(),
+    };
+    let (available, load) = match admin.core.command(probe).await {
+        Ok(Reply::Probe { available, load }) => (available, Some(load)),
+        Ok(_) | Err(_) => (false, None),
+    };
+    let node = transcoder.to_string();
+    TranscoderReport {
+        node,
+        available,
+        load,
+    }
 }
 
 async fn jobs(State(admin): State<Admin>) -> Response {

@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::compression::CompressionLayer;
 
-pub use admin::{Admin, JobReport, PeerReport, StatusReport, StreamReport};
+pub use admin::{Admin, JobReport, PeerReport, StatusReport, StreamReport, TranscoderReport};
 pub use health::Readiness;
 pub use traffic::Traffic;
 

@@ -187,6 +187,9 @@ enum Order {
         target: NodeId,
         done: oneshot::Sender<()>,
     },
+    FindTranscoders {
+        done: oneshot::Sender<Vec<NodeId>>,
+    },
 }
 
 /// A neighbour's queues.
@@ -258,6 +261,16 @@ impl NetHandle {
         if self.orders.try_send(order).is_ok() {
             // The swarm's task drops the sender when it stops, which ends the wait too.
             drop(ended.await);
+        }
+    }
+
+    /// Transcoders that have announced themselves to the overlay, at most 64. Anybody can
+    /// announce himself; ask them.
+    pub async fn find_transcoders(&self) -> Vec<NodeId> {
+        let (done, found) = oneshot::channel();
+        match self.orders.try_send(Order::FindTranscoders { done }) {
+            Ok(()) => found.await.unwrap_or_default(),
+            Err(_) => Vec::new(),
         }
     }
 

@@ -1,9 +1,10 @@
 //! The swarm's task: dials, and starts a task per link.
 
 mod overlay;
+pub(super) mod registry;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -116,6 +117,8 @@ pub async fn start(
         said: BTreeMap::new(),
         lookups: Lookups::default(),
         searched: None,
+        announced: None,
+        searches: HashMap::new(),
         config,
     };
     // Those heard of last come first, and are to be remembered longest.
@@ -165,6 +168,9 @@ struct Task {
     said: BTreeMap<PeerId, Vec<AddressText>>,
     lookups: Lookups,
     searched: Option<Instant>,
+    /// When a transcoder announces itself next.
+    announced: Option<Instant>,
+    searches: HashMap<kad::QueryId, registry::Search>,
 }
 
 impl Task {
@@ -189,6 +195,7 @@ impl Task {
                 Some(peer) => self.walk(peer, Errand::Near(target, done)),
                 None => drop(done.send(())),
             },
+            Order::FindTranscoders { done } => self.find_transcoders(done),
             Order::Dial {
                 dial,
                 peer,
@@ -340,6 +347,26 @@ impl Task {
                     self.walked(errand, peers).await;
                 }
             }
+            BehaviourEvent::Overlay(kad::Event::OutboundQueryProgressed {
+                id,
+                result: kad::QueryResult::GetProviders(found),
+                step,
+                ..
+            }) => self.found_transcoders(id, found, step.last),
+            BehaviourEvent::Overlay(kad::Event::OutboundQueryProgressed {
+                result: kad::QueryResult::StartProviding(ended),
+                stats,
+                ..
+            }) => {
+                let taken = ended.is_ok() && stats.num_successes() > 0;
+                self.announcement_ended(taken, Instant::now());
+            }
+            BehaviourEvent::Overlay(kad::Event::InboundRequest {
+                request:
+                    kad::InboundRequest::AddProvider {
+                        record: Some(record),
+                    },
+            }) => self.announced_to(record),
             BehaviourEvent::Ping(ping::Event {
                 peer,
                 result: Ok(round_trip),
@@ -547,6 +574,7 @@ impl Task {
         if !self.links.values().any(greeted) {
             self.dial_bootstraps(now);
         }
+        self.announce(now);
         let missing = self.dial_overlay(now);
         let span = if missing { SEARCH_SOON } else { SEARCH };
         if !self.links.is_empty() && self.searched.is_none_or(|at| at + span <= now) {

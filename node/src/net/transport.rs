@@ -22,6 +22,7 @@ use super::{
     behaviour::Links,
     hearsay::GuardedKad,
     muxer::Bounded,
+    swarm::registry,
 };
 
 /// The overlay's Kademlia, apart from all others.
@@ -90,8 +91,10 @@ fn behaviour(config: &NetConfig, key: &identity::Keypair) -> Behaviour {
         .set_query_timeout(Duration::from_secs(5))
         .set_periodic_bootstrap_interval(None)
         .set_kbucket_inserts(kad::BucketInserts::Manual)
+        .set_provider_record_ttl(Some(registry::KEPT))
+        .set_provider_publication_interval(None)
         .set_record_filtering(kad::StoreInserts::FilterBoth);
-    let store = kad::store::MemoryStore::new(local);
+    let store = registry::store(local);
     let mut kad = kad::Behaviour::with_config(local, store, kad_config);
     // Relayers are the routing table; others only ask it.
     kad.set_mode(Some(if config.roles.relayer {

@@ -231,7 +231,7 @@ impl Child {
     fn overtaken(&self, cx: &Cx, ring: &Ring, at: Position, since: Time) -> Option<Position> {
         let Config {
             lag_age, lag_bytes, ..
-        } = cx.config;
+        } = *cx.config;
         let too_long = cx.now.since(since) > lag_age;
         let too_much = cx.now.since(self.joined) > lag_age && ring.bytes_from(at) > lag_bytes;
         (too_long || too_much)

@@ -59,8 +59,10 @@ const RELAYER: u32 = 4;
 const INTRODUCED: std::time::Duration = std::time::Duration::from_secs(20);
 /// A child without data is told of its parent after this long.
 const ACK: std::time::Duration = std::time::Duration::from_millis(SUB_ACK_INTERVAL_MS);
-/// A standby is told of its parent after this long.
-const STANDBY_ACK: std::time::Duration = std::time::Duration::from_secs(1);
+/// A standby is told of its parent after this long at the latest.
+const STANDBY_ACK: std::time::Duration = std::time::Duration::from_millis(1250);
+/// It is told so much earlier when this node is awake anyway, for others or for data.
+const STANDBY_EARLY: std::time::Duration = std::time::Duration::from_millis(250);
 
 /// Whether a child was taken on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -261,7 +263,7 @@ impl Stream {
             return;
         };
         if let Some(link) = cx.links.get_mut(&name.0) {
-            link.down.remove(&name.1);
+            link.down.remove(name.1);
         }
         if let Some((transcoder, job)) = child.feed {
             feed_event(cx, transcoder, job, child.peer, false);
@@ -297,12 +299,12 @@ impl Stream {
 
     /// Repeats the acknowledgement of children that were told nothing for too long.
     pub(crate) fn heartbeat(&mut self, cx: &mut Cx) {
-        if !self.children.values().any(|c| due_ack(c, cx) <= cx.now) {
+        if !self.children.values().any(|c| is_ack_due(c, cx)) {
             return;
         }
         let (load, state, path) = (self.load(cx), self.state(), self.path(cx));
         for child in self.children.values_mut() {
-            if due_ack(child, cx) <= cx.now {
+            if is_ack_due(child, cx) {
                 let state = match child.hold {
                     Hold::Free => state,
                     Hold::Claim(..) => SubState::Pending,
@@ -412,6 +414,16 @@ pub(super) fn due_ack(child: &Child, cx: &Cx) -> Time {
         Some(_) => ACK,
     };
     child.told + pause
+}
+
+/// Whether a child is told something now.
+fn is_ack_due(child: &Child, cx: &Cx) -> bool {
+    let early = if child.is_standby() && child.told_live.is_some() {
+        STANDBY_EARLY
+    } else {
+        std::time::Duration::ZERO
+    };
+    due_ack(child, cx) <= cx.now + early
 }
 
 fn acknowledge(cx: &mut Cx, child: &mut Child, load: u8, state: SubState, path: Vec<u64>) {

@@ -99,7 +99,7 @@ impl Streams {
     pub(crate) fn on_cancel(&mut self, cx: &mut Cx, from: NodeId, cancel: &Cancel) {
         let down = cx.links.get(&from).map(|link| &link.down);
         // A Cancel may cross a refusal or the end: then there is nothing to cancel.
-        if let Some(key) = down.and_then(|down| down.get(&cancel.request)).copied() {
+        if let Some(key) = down.and_then(|down| down.get(cancel.request)) {
             let name = (from, cancel.request);
             self.with(cx, key, |stream, cx| stream.drop_child(cx, name));
         }
@@ -108,7 +108,7 @@ impl Streams {
     pub(crate) fn on_nack(&mut self, cx: &mut Cx, from: NodeId, nack: Nack) {
         cx.stats.nacks_in += 1;
         let down = cx.links.get(&from).map(|link| &link.down);
-        let Some(key) = down.and_then(|down| down.get(&nack.request)).copied() else {
+        let Some(key) = down.and_then(|down| down.get(nack.request)) else {
             return;
         };
         let Some(stream) = self.table.get_mut(&key) else {
@@ -364,5 +364,5 @@ impl Stream {
 }
 
 fn up_key(cx: &Cx, from: NodeId, request: RequestId) -> Option<StreamKey> {
-    cx.links.get(&from)?.up.get(&request).copied()
+    cx.links.get(&from)?.up.get(request)
 }

@@ -18,8 +18,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use headwater_proto::{
-    JobId, NoRouteReason, NodeId, PartHeader, Position, RequestId, Signed, Slot, StreamEnd,
-    StreamId,
+    JobId, NoRouteReason, NodeId, PartHeader, Position, Signed, Slot, StreamEnd, StreamId,
     limits::{CHUNK_BYTES, MAX_HOPS},
 };
 
@@ -30,6 +29,7 @@ pub(crate) use upstream::SignedClaim;
 
 use crate::{
     cx::{Cx, Retry},
+    links::Subs,
     output::{CommandError, Failure},
     time::Time,
     timers::Timer,
@@ -267,21 +267,15 @@ impl Streams {
         }
     }
 
-    pub(crate) fn on_disconnected(
-        &mut self,
-        cx: &mut Cx,
-        peer: NodeId,
-        up: &BTreeMap<RequestId, StreamKey>,
-        down: &BTreeMap<RequestId, StreamKey>,
-    ) {
-        for (request, key) in down {
-            self.with(cx, *key, |stream, cx| {
-                stream.drop_child(cx, (peer, *request));
+    pub(crate) fn on_disconnected(&mut self, cx: &mut Cx, peer: NodeId, up: &Subs, down: &Subs) {
+        for (request, key) in down.iter() {
+            self.with(cx, key, |stream, cx| {
+                stream.drop_child(cx, (peer, request));
             });
         }
-        for (request, key) in up {
-            self.with(cx, *key, |stream, cx| {
-                stream.on_parent_gone(cx, peer, *request)
+        for (request, key) in up.iter() {
+            self.with(cx, key, |stream, cx| {
+                stream.on_parent_gone(cx, peer, request)
             });
         }
         let fed = |s: &&Stream| s.id.node == peer && !s.local.jobs.is_empty();
@@ -303,9 +297,9 @@ impl Streams {
             .down
             .iter()
             .filter_map(|(request, key)| {
-                let stream = self.table.get(key)?;
-                let child = stream.children.get(&(peer, *request))?;
-                Some((child.class(&stream.ring), *key, *request))
+                let stream = self.table.get(&key)?;
+                let child = stream.children.get(&(peer, request))?;
+                Some((child.class(&stream.ring), key, request))
             })
             .collect();
         order.sort_unstable();
@@ -473,15 +467,17 @@ impl Streams {
     }
 
     /// As [`Self::with`], for what happens for every part: when nothing is amiss, only
-    /// what was completed is handed on, and the wake-up stays where it is.
+    /// what was completed is handed on, and children are told what they are to be told.
     fn with_data(&mut self, cx: &mut Cx, key: StreamKey, work: impl FnOnce(&mut Stream, &mut Cx)) {
         let Some(stream) = self.table.get_mut(&key) else {
             return;
         };
         work(stream, cx);
-        if stream.is_smooth() && cx.timers.is_set(Timer::Stream(key)) {
+        if stream.is_smooth() {
             stream.local.pump(cx, &stream.ring, &stream.id);
             account(stream, cx);
+            stream.heartbeat(cx);
+            stream.rearm(cx);
         } else {
             self.with(cx, key, |_, _| ());
         }

@@ -3,10 +3,7 @@
 //! Parts may arrive in any order; what is missing between two of them is a hole until
 //! it arrives or is declared a gap. Readers are cursors: positions that step through.
 
-use std::{
-    collections::BTreeMap,
-    ops::Bound::{Excluded, Unbounded},
-};
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use headwater_proto::{MediaInfo, PartHeader, Position, Signed, Slot, limits::CHUNK_BYTES};
@@ -31,12 +28,42 @@ pub(crate) const fn after(position: Position, last: bool) -> Position {
     }
 }
 
+/// The chunks of one part or init: most have one.
+#[derive(Debug)]
+enum Chunks {
+    One(Option<Bytes>),
+    Several(Vec<Option<Bytes>>),
+}
+
+impl Chunks {
+    fn new(count: usize) -> Self {
+        match count {
+            1 => Self::One(None),
+            _ => Self::Several(vec![None; count]),
+        }
+    }
+
+    fn as_slice(&self) -> &[Option<Bytes>] {
+        match self {
+            Self::One(chunk) => std::slice::from_ref(chunk),
+            Self::Several(chunks) => chunks,
+        }
+    }
+
+    fn get_mut(&mut self, index: usize) -> Option<&mut Option<Bytes>> {
+        match self {
+            Self::One(chunk) => Some(chunk).filter(|_| index == 0),
+            Self::Several(chunks) => chunks.get_mut(index),
+        }
+    }
+}
+
 /// One part or init, perhaps without all of its chunks yet.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) header: Signed<PartHeader>,
-    chunks: Vec<Option<Bytes>>,
-    missing: usize,
+    chunks: Chunks,
+    missing: u16,
 }
 
 impl Entry {
@@ -44,8 +71,8 @@ impl Entry {
         let count = header.value().hashes.len();
         Self {
             header,
-            chunks: vec![None; count],
-            missing: count,
+            chunks: Chunks::new(count),
+            missing: u16::try_from(count).unwrap_or(u16::MAX),
         }
     }
 
@@ -58,29 +85,29 @@ impl Entry {
     }
 
     pub(crate) fn is_last(&self) -> bool {
-        self.media().is_some_and(|media| media.last)
+        is_last(&self.header)
     }
 
     fn size(&self) -> usize {
         self.header.value().size as usize
     }
 
-    pub(crate) const fn count(&self) -> usize {
-        self.chunks.len()
+    pub(crate) fn count(&self) -> usize {
+        self.chunks.as_slice().len()
     }
 
     pub(crate) fn chunk(&self, index: usize) -> Option<&Bytes> {
-        self.chunks.get(index)?.as_ref()
+        self.chunks.as_slice().get(index)?.as_ref()
     }
 
     /// The payload, when it is complete.
     pub(crate) fn payload(&self) -> Option<Vec<Bytes>> {
-        self.chunks.iter().cloned().collect()
+        self.chunks.as_slice().iter().cloned().collect()
     }
 
     /// The chunks that have not come, at most `most`.
     pub(crate) fn missing_chunks(&self, most: usize) -> Vec<u16> {
-        let indices = (0..=u16::MAX).zip(&self.chunks);
+        let indices = (0..=u16::MAX).zip(self.chunks.as_slice());
         let missing = indices.filter(|(_, chunk)| chunk.is_none());
         missing.map(|(index, _)| index).take(most).collect()
     }
@@ -99,6 +126,10 @@ impl Entry {
         self.missing -= 1;
         true
     }
+}
+
+fn is_last(header: &Signed<PartHeader>) -> bool {
+    header.value().media.is_some_and(|media| media.last)
 }
 
 /// What became of a header.
@@ -131,7 +162,8 @@ pub(crate) enum Step<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Ring {
     inits: BTreeMap<u32, Entry>,
-    parts: BTreeMap<Position, Entry>,
+    /// In order. Parts are added at the back and dropped at the front, nearly always.
+    parts: VecDeque<(Position, Entry)>,
     gaps: BTreeMap<Position, Position>,
     bytes: usize,
     segments: usize,
@@ -157,7 +189,7 @@ impl Ring {
 
     /// The newest part whose header is known.
     pub(crate) fn edge(&self) -> Option<Position> {
-        self.parts.last_key_value().map(|(at, _)| *at)
+        self.parts.back().map(|(at, _)| *at)
     }
 
     /// The first position that is neither complete nor a gap.
@@ -178,7 +210,8 @@ impl Ring {
     }
 
     pub(crate) fn part(&self, at: Position) -> Option<&Entry> {
-        self.parts.get(&at)
+        let place = self.place(at).ok()?;
+        self.parts.get(place).map(|(_, entry)| entry)
     }
 
     pub(crate) fn init(&self, index: u32) -> Option<&Entry> {
@@ -188,7 +221,7 @@ impl Ring {
     pub(crate) fn entry(&self, slot: Slot) -> Option<&Entry> {
         match slot {
             Slot::Init(index) => self.inits.get(&index),
-            Slot::Part(at) => self.parts.get(&at),
+            Slot::Part(at) => self.part(at),
         }
     }
 
@@ -225,19 +258,22 @@ impl Ring {
         if at < floor {
             return Accepted::Stale;
         }
-        let mut segment = self
-            .parts
-            .range(start..)
-            .take_while(|(p, _)| p.segment == at.segment);
-        let is_last = header.value().media.is_some_and(|media| media.last);
-        let known_segment = segment.clone().next().is_some();
-        if segment.any(|(p, entry)| if *p < at { entry.is_last() } else { is_last }) {
+        let place = self.place(at).unwrap_or_else(|place| place);
+        let in_segment = |(p, _): &&(Position, Entry)| p.segment == at.segment;
+        // A segment's last part is the last that is known of it.
+        let before = place
+            .checked_sub(1)
+            .and_then(|before| self.parts.get(before));
+        let before = before.filter(in_segment);
+        let behind = self.parts.get(place).filter(in_segment);
+        if before.is_some_and(|(_, entry)| entry.is_last()) || (behind.is_some() && is_last(header))
+        {
             return Accepted::Contradiction;
         }
+        self.segments += usize::from(before.is_none() && behind.is_none());
         let entry = Entry::new(header.clone());
         self.bytes += entry.size();
-        self.segments += usize::from(!known_segment);
-        self.parts.insert(at, entry);
+        self.parts.insert(place, (at, entry));
         self.ready.get_or_insert(floor);
         self.advance();
         Accepted::New
@@ -247,7 +283,10 @@ impl Ring {
     pub(crate) fn put(&mut self, slot: Slot, index: u16, payload: Bytes) -> bool {
         let entry = match slot {
             Slot::Init(init) => self.inits.get_mut(&init),
-            Slot::Part(at) => self.parts.get_mut(&at),
+            Slot::Part(at) => match self.place(at) {
+                Ok(place) => self.parts.get_mut(place).map(|(_, entry)| entry),
+                Err(_) => None,
+            },
         };
         let Some(entry) = entry else {
             return false;
@@ -265,8 +304,8 @@ impl Ring {
             return;
         }
         let lost: Vec<_> = self
-            .parts
-            .range(from..to)
+            .parts_from(from)
+            .take_while(|(at, _)| *at < to)
             .filter(|(_, entry)| !entry.complete())
             .map(|(at, _)| *at)
             .collect();
@@ -283,18 +322,19 @@ impl Ring {
 
     /// What a cursor at `at` finds.
     pub(crate) fn step(&self, at: Position) -> Step<'_> {
-        if let Some(entry) = self.parts.get(&at) {
-            return Step::Here(entry);
-        }
-        let next = self.parts.range((Excluded(at), Unbounded)).next();
-        let next = next.map(|(position, _)| *position);
+        let place = match self.place(at) {
+            Ok(place) => return Step::Here(&self.parts[place].1),
+            Err(place) => place,
+        };
         let in_gap = self.gaps.range(..=at).filter(|(_, to)| at < **to);
         if let Some(to) = in_gap.map(|(_, to)| *to).max() {
+            let next = self.parts.get(place).map(|(next, _)| *next);
             return Step::Skip(next.map_or(to, |next| next.min(to)));
         }
         if self.floor.is_some_and(|floor| at < floor) {
-            let start = self.parts.keys().find(|p| p.part == 0);
-            return start.map_or(Step::Wait, |start| Step::Skip(*start));
+            let mut starts = self.parts.iter().filter(|(p, _)| p.part == 0);
+            let start = starts.next();
+            return start.map_or(Step::Wait, |(start, _)| Step::Skip(*start));
         }
         Step::Wait
     }
@@ -325,19 +365,19 @@ impl Ring {
 
     /// First part of the newest segment that has one, when it is after `at`.
     pub(crate) fn newest_start_after(&self, at: Position) -> Option<Position> {
-        let newer = self.parts.range((Excluded(at), Unbounded)).rev();
-        newer.map(|(p, _)| *p).find(|p| p.part == 0)
+        let newer = self.parts.iter().rev().map(|(p, _)| *p);
+        newer.take_while(|p| *p > at).find(|p| p.part == 0)
     }
 
     /// First known part after `at`.
     pub(crate) fn next_after(&self, at: Position) -> Option<Position> {
-        let mut newer = self.parts.range((Excluded(at), Unbounded));
-        newer.next().map(|(p, _)| *p)
+        let mut newer = self.parts_from(at).map(|(p, _)| *p);
+        newer.find(|p| *p > at)
     }
 
     /// Payload bytes from `at` on.
     pub(crate) fn bytes_from(&self, at: Position) -> usize {
-        self.parts.range(at..).map(|(_, entry)| entry.size()).sum()
+        self.parts_from(at).map(|(_, entry)| entry.size()).sum()
     }
 
     /// Drops the oldest segments beyond `segments`, then parts until at most `bytes`
@@ -345,13 +385,11 @@ impl Ring {
     pub(crate) fn evict(&mut self, segments: usize, bytes: usize) {
         let mut evicted = false;
         while self.parts.len() > 1 && (self.segments > segments || self.bytes > bytes) {
-            let Some((&at, entry)) = self.parts.first_key_value() else {
+            let Some((at, _)) = self.parts.front() else {
                 break;
             };
-            let follower = after(at, entry.is_last());
-            self.remove(at);
-            let floor = self.parts.first_key_value().map_or(follower, |(p, _)| *p);
-            self.floor = Some(floor);
+            self.remove(*at);
+            self.floor = self.parts.front().map(|(p, _)| *p);
             evicted = true;
         }
         if evicted {
@@ -363,13 +401,11 @@ impl Ring {
         let floor = self.floor;
         self.gaps
             .retain(|_, to| floor.is_none_or(|floor| *to > floor));
-        let used = self.parts.values().filter_map(Entry::media);
-        if let Some(oldest) = used.map(|media| media.init).min() {
-            while self
-                .inits
-                .first_key_value()
-                .is_some_and(|(i, _)| *i < oldest)
-            {
+        // Most streams have one init all their life.
+        if self.inits.len() > 1 {
+            let used = self.parts.iter().filter_map(|(_, entry)| entry.media());
+            let oldest = used.map(|media| media.init).min().unwrap_or_default();
+            while self.inits.keys().next().is_some_and(|i| *i < oldest) {
                 self.drop_oldest_init();
             }
         }
@@ -383,15 +419,35 @@ impl Ring {
     }
 
     fn remove(&mut self, at: Position) {
-        let Some(entry) = self.parts.remove(&at) else {
+        let Ok(place) = self.place(at) else {
+            return;
+        };
+        let Some((_, entry)) = self.parts.remove(place) else {
             return;
         };
         self.bytes -= entry.size();
-        let start = Position { part: 0, ..at };
-        let next = self.parts.range(start..).next();
-        if next.is_none_or(|(p, _)| p.segment != at.segment) {
-            self.segments -= 1;
+        let in_segment = |place: usize| {
+            let part = self.parts.get(place);
+            part.is_some_and(|(p, _)| p.segment == at.segment)
+        };
+        let others = in_segment(place) || place.checked_sub(1).is_some_and(in_segment);
+        self.segments -= usize::from(!others);
+    }
+
+    /// The place of a part, or where it would be. The newest are asked for most.
+    fn place(&self, at: Position) -> Result<usize, usize> {
+        let len = self.parts.len();
+        match self.parts.back() {
+            Some((newest, _)) if *newest == at => Ok(len - 1),
+            Some((newest, _)) if *newest > at => self.parts.binary_search_by_key(&at, |(p, _)| *p),
+            Some(_) | None => Err(len),
         }
+    }
+
+    /// The parts from a position on.
+    fn parts_from(&self, at: Position) -> impl Iterator<Item = &(Position, Entry)> {
+        let place = self.place(at).unwrap_or_else(|place| place);
+        self.parts.range(place..)
     }
 
     fn advance(&mut self) {

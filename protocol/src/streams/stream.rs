@@ -203,14 +203,20 @@ impl Stream {
         self.unsettled = false;
         self.introduce(cx);
         self.check_use(cx);
-        let next = if self.dead {
-            None
-        } else {
+        self.rearm(cx);
+    }
+
+    /// Sets the next wake-up.
+    pub(crate) fn rearm(&self, cx: &mut Cx) {
+        let timer = Timer::Stream(self.key);
+        match self.next_deadline(cx).filter(|_| !self.dead) {
             // A thing already overdue is looked at again soon, not at once for ever.
-            let soon = cx.now + std::time::Duration::from_millis(10);
-            self.next_deadline(cx).map(|at| at.max(soon))
-        };
-        cx.timers.set_no_earlier(Timer::Stream(self.key), next);
+            Some(at) if at <= cx.now => {
+                let soon = cx.now + std::time::Duration::from_millis(10);
+                cx.timers.set_no_earlier(timer, soon);
+            }
+            next => cx.timers.set(timer, next),
+        }
     }
 
     fn check_use(&mut self, cx: &mut Cx) {

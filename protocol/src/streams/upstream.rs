@@ -383,7 +383,7 @@ impl Upstream {
         parent.announced.clear();
         parent.gaps.clear();
         if let Some(link) = cx.links.get_mut(&peer) {
-            link.up.remove(&old);
+            link.up.remove(old);
             link.close(old);
             link.up.insert(request, key);
         }
@@ -443,7 +443,7 @@ impl Upstream {
 /// Forgets a subscription at a neighbour, and tells it when it should stop.
 pub(super) fn close_up(cx: &mut Cx, peer: NodeId, request: RequestId, cancel: bool) {
     if let Some(link) = cx.links.get_mut(&peer) {
-        link.up.remove(&request);
+        link.up.remove(request);
         link.close(request);
         if cancel {
             let message = Message::Cancel(headwater_proto::Cancel { request });

@@ -251,7 +251,8 @@ fn a_silent_link_is_pinged_and_then_closed() {
     assert!(world.linked(0, 1), "both answer");
 
     world.freeze(0);
-    world.run(16_000);
+    // A quarter more than the pause until the Ping, whichever side is the first to ask.
+    world.run(19_000 + 10_000);
 
     let silent = (world.id(0), DisconnectReason::Silent);
     assert_eq!(world.hosts[1].disconnects, [silent]);

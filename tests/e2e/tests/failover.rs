@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use headwater_e2e::{Cluster, Publisher, eventually, playlist_beyond, segments, unbroken};
+use tokio::process::Command;
 
 #[tokio::test]
 async fn another_transcoder_takes_over_from_one_that_died() {
@@ -60,4 +61,38 @@ async fn another_transcoder_takes_over_from_one_that_died() {
         "numbers go on: {made:?} {shown:?}"
     );
     encoder.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn transcoders_are_found_by_any_node_and_said_to_be_gone_when_they_are() {
+    let cluster = Cluster::new().unwrap();
+    let ledger = cluster.ledger();
+    let relay = cluster.node("relay", &["--relayer"]).await.unwrap();
+    let join = ["--bootstrap", &relay.address];
+    let flags = [&["--transcoder", "--ledger", &ledger][..], &join].concat();
+    let transcoder = cluster.node("transcoder", &flags).await.unwrap();
+    let edge = cluster.node("edge", &join).await.unwrap();
+    let admin = edge.admin.trim_start_matches("http://").to_owned();
+    let found = async |available: bool| {
+        let what = format!("the transcoder listed with available={available}");
+        let listed = eventually(&what, Duration::from_secs(30), async || {
+            let output = Command::new(cluster.binary())
+                .args(["peers", "transcoders", "--json", "--admin", &admin])
+                .output()
+                .await?;
+            let error = String::from_utf8_lossy(&output.stderr);
+            anyhow::ensure!(output.status.success(), "{error}");
+            let listed: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+            anyhow::ensure!(listed[0]["available"] == available, "{listed}");
+            Ok(listed)
+        });
+        listed.await.unwrap()
+    };
+
+    let listed = found(true).await;
+    assert_eq!(listed[0]["node"], transcoder.id);
+    assert_eq!(listed.as_array().unwrap().len(), 1);
+
+    transcoder.kill().await.unwrap();
+    found(false).await;
 }
