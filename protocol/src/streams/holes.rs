@@ -4,12 +4,13 @@
 use headwater_proto::{Message, Nack, NodeId, Position, RequestId, Slot};
 
 use super::{
+    ring::Ring,
     stream::{Source, Stream},
-    upstream::Hole,
+    upstream::{Hole, MAX_FOLLOWED},
 };
 use crate::{cx::Cx, output::Priority};
 
-/// A parent that was asked so often for what is missing is doubted.
+/// A parent is doubted each time it was asked so often for what is missing.
 const DOUBT: u8 = 4;
 /// Chunks named in one Nack.
 const NACK_CHUNKS: usize = 64;
@@ -74,24 +75,22 @@ impl Stream {
         hole.asked = Some(cx.now);
         hole.times = hole.times.saturating_add(1);
         up.hole = Some(hole);
-        self.nack(cx, target, slot);
-        if hole.times == DOUBT {
+        nack(&self.ring, cx, target, slot);
+        if hole.times.is_multiple_of(DOUBT) {
+            up.follow_left = MAX_FOLLOWED;
             self.doubt(cx);
         }
     }
 
-    fn nack(&self, cx: &mut Cx, (peer, request): (NodeId, RequestId), slot: Slot) {
-        let entry = self.ring.entry(slot);
-        let chunks = entry
-            .map(|entry| entry.missing_chunks(NACK_CHUNKS))
-            .unwrap_or_default();
-        cx.stats.nacks_out += 1;
-        let message = Message::Nack(Nack {
-            request,
-            slot,
-            chunks,
-        });
-        cx.send(peer, message, Priority::Control);
+    /// Another that was tried had nothing either: the next is, while something has been
+    /// missing for long.
+    pub(super) fn doubt_more(&mut self, cx: &mut Cx) {
+        let Source::Remote(up) = &self.source else {
+            return;
+        };
+        if up.hole.is_some_and(|hole| hole.times >= DOUBT) && up.dialling.is_empty() {
+            self.doubt(cx);
+        }
     }
 
     /// Takes to heart what parents said will not come, where the part after it is here
@@ -131,6 +130,20 @@ impl Stream {
             up.parents[index].gaps.retain(|(_, to)| *to > ready);
         }
     }
+}
+
+fn nack(ring: &Ring, cx: &mut Cx, (peer, request): (NodeId, RequestId), slot: Slot) {
+    let entry = ring.entry(slot);
+    let chunks = entry
+        .map(|entry| entry.missing_chunks(NACK_CHUNKS))
+        .unwrap_or_default();
+    cx.stats.nacks_out += 1;
+    let message = Message::Nack(Nack {
+        request,
+        slot,
+        chunks,
+    });
+    cx.send(peer, message, Priority::Control);
 }
 
 /// Whether a parent has said that a part will not come.

@@ -319,7 +319,10 @@ impl Stream {
         };
         match rivalry {
             Rivalry::Direct => self.pass_direct(cx.now + cx.config.direct_again),
-            Rivalry::Stalled => up.stall_at = Some(up.stall.schedule(cx)),
+            Rivalry::Stalled => {
+                up.stall_at = Some(up.stall.schedule(cx));
+                self.doubt_more(cx);
+            }
             Rivalry::Moved => {}
         }
     }

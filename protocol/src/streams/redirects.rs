@@ -50,6 +50,12 @@ impl Stream {
             return Redirected::Followed;
         }
         if parent.role != Role::Feed {
+            if parent.role == Role::Rival(Rivalry::Stalled) && up.follow_left > 0 {
+                // It is full; those it names may do as well.
+                cx.stats.redirects_in += 1;
+                up.follow_left -= 1;
+                up.learn(nodes.into_iter());
+            }
             self.lose_parent(cx, index, overloaded, false);
             return Redirected::Followed;
         }
@@ -128,6 +134,8 @@ impl Stream {
             if wanted && up.rival().is_none() {
                 let role = Role::Rival(up.dial_as);
                 up.subscribe(cx, self.key, &self.id, peer, from, role);
+            } else if !linked && up.dial_as == Rivalry::Stalled {
+                self.doubt_more(cx);
             }
         } else if wanted {
             self.subscribe(cx, peer, from);

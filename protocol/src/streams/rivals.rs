@@ -84,9 +84,16 @@ impl Stream {
             return self.activate(cx, index, Rivalry::Stalled);
         }
         let children = &self.children;
-        let mut next = cx.candidates(&self.id.node, asker, |peer| {
+        let skip = |up: &Upstream, peer: &NodeId| {
             up.has_parent(peer) || fed(children, peer) || up.no_standby.contains(peer)
-        });
+        };
+        let mut next: Vec<_> = up
+            .leads
+            .iter()
+            .map(|lead| lead.node)
+            .filter(|peer| cx.links.contains(peer) && !skip(up, peer))
+            .collect();
+        next.extend(cx.candidates(&self.id.node, asker, |peer| skip(up, peer)));
         next.sort_by_key(|peer| up.distrusts(peer, cx.now));
         if let Some(peer) = next.first().copied() {
             let role = Role::Rival(Rivalry::Stalled);

@@ -83,6 +83,31 @@ fn a_part_that_the_parent_never_sends_comes_from_another_neighbour() {
 }
 
 #[test]
+fn a_part_that_the_parent_never_sends_comes_from_whom_a_full_neighbour_names() {
+    let mut world = World::new(3, 1);
+    world.reconfigure(4, |config| config.standby = false);
+    // The nearer relay is asked first; the other one has a single place.
+    world.reconfigure(2, |config| config.max_children = 1);
+    for (a, b) in [(0, 1), (0, 2), (2, 3), (1, 4), (2, 4)] {
+        world.connect(a, b);
+    }
+    world.tell_addresses(2);
+    let stream = world.publish();
+    world.subscribe(3, &stream);
+    world.subscribe(4, &stream);
+    world.run(200);
+    world.stream(&stream, 0..12);
+    assert_eq!(world.parent(4, &stream), Some(1));
+    assert_eq!(world.children(2, &stream), [3]);
+    world.hosts[1].swallows = Some(lost_part);
+
+    world.stream(&stream, 12..30);
+
+    world.assert_whole(4, &stream, 0..30);
+    assert_eq!(world.parent(4, &stream), Some(3));
+}
+
+#[test]
 fn a_gap_of_the_parent_is_filled_by_the_standby() {
     let (mut world, stream, used, _) = with_standby();
     // The parent has lost the part for good, and says so.
