@@ -85,8 +85,15 @@ pub(super) fn get_roles(from: &mut Bytes) -> Result<Roles, Damaged> {
     })
 }
 
+/// No node was ever configured with a pause of nothing, or of more than this: it would
+/// not come to rest, or never wake.
+const LONGEST_US: u64 = 1 << 50;
+
 fn span(from: &mut Bytes) -> Result<Duration, Damaged> {
-    from.get_long().map(Duration::from_micros)
+    match from.get_long()? {
+        micros @ 1..=LONGEST_US => Ok(Duration::from_micros(micros)),
+        _ => Err(Damaged),
+    }
 }
 
 fn backoff(from: &mut Bytes) -> Result<Backoff, Damaged> {

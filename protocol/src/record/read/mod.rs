@@ -17,6 +17,10 @@ pub use self::bytes::Damaged;
 use super::{INPUT, MAGIC, OUTPUT, START, output};
 use crate::{Input, Node, Output, Time};
 
+/// The latest time, in microseconds: sums with it stay far from the end of time, at which
+/// every wake-up is due again at once.
+const LATEST_US: u64 = 1 << 60;
+
 /// The longest input: an append of the largest part.
 const LONGEST_INPUT: u32 = 16 << 20;
 
@@ -154,7 +158,7 @@ pub fn replay(mut from: impl Read) -> Result<Replayed, RecordingError> {
 
 impl Running {
     fn take(&mut self, from: &mut impl Read) -> Result<(), RecordingError> {
-        self.at = Time::from_micros(u64::from_le_bytes(array(from)?));
+        self.at = time(from)?;
         let len = u32::from_le_bytes(array(from)?);
         if len > LONGEST_INPUT {
             return Err(Damaged.into());
@@ -216,7 +220,7 @@ fn describe(input: &Input) -> String {
 fn start(from: &mut impl Read) -> Result<Running, RecordingError> {
     let id = NodeId::from_public_key(array(from)?);
     let seed = array(from)?;
-    let now = Time::from_micros(u64::from_le_bytes(array(from)?));
+    let now = time(from)?;
     let mut bytes = vec![0; config::len()];
     from.read_exact(&mut bytes)?;
     let config = config::config(&mut Bytes::from(bytes))?;
@@ -225,6 +229,13 @@ fn start(from: &mut impl Read) -> Result<Running, RecordingError> {
         at: now,
         last: "its start".to_owned(),
     })
+}
+
+fn time(from: &mut impl Read) -> Result<Time, RecordingError> {
+    match u64::from_le_bytes(array(from)?) {
+        micros @ ..=LATEST_US => Ok(Time::from_micros(micros)),
+        _ => Err(Damaged.into()),
+    }
 }
 
 fn next_tag(from: &mut impl Read) -> Result<Option<u8>, RecordingError> {
@@ -370,6 +381,26 @@ mod tests {
         let difference = replay(&bytes[..last_output.unwrap()]).unwrap().difference;
 
         assert_eq!(difference.unwrap().recorded, "nothing more");
+    }
+
+    #[test]
+    fn the_end_of_time_and_pauses_of_nothing_are_damage() {
+        let bytes = recording();
+        // Tag and node, id, seed: then the time of the start, and the configuration.
+        let time = MAGIC.len() + 5 + 32 + 32;
+        let mut late = bytes.clone();
+        late[time..time + 8].copy_from_slice(&u64::MAX.to_le_bytes());
+        assert!(matches!(replay(&late[..]), Err(RecordingError::Damaged(_))));
+
+        let ping_after = Config::default().ping_after.as_micros() as u64;
+        let ping_after = ping_after.to_le_bytes();
+        let at = bytes.windows(8).position(|window| window == ping_after);
+        let mut restless = bytes;
+        restless[at.unwrap()..][..8].fill(0);
+        assert!(matches!(
+            replay(&restless[..]),
+            Err(RecordingError::Damaged(_))
+        ));
     }
 
     #[test]
