@@ -15,7 +15,7 @@ use headwater_proto::{
 use crate::{
     cx::{Asked, Cx},
     input::DialId,
-    output::{Event, Output, Priority, Question},
+    output::{Event, Output, Priority, Question, claim_bytes},
     routing::Asker,
     streams::{Child, Hold, SignedClaim, Streams},
     time::Time,
@@ -327,7 +327,7 @@ impl Feeds {
         let Some(next) = next.first().copied() else {
             return;
         };
-        if !cx.may_pass_on(next) {
+        if !cx.spend_bytes(from, claim_bytes(&sub.claim)) || !cx.may_pass_on(next) {
             return;
         }
         let request = cx.request_id();

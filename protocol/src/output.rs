@@ -97,8 +97,12 @@ pub fn message_cost(message: &Message) -> usize {
 
 /// Wire bytes of a Sub, about.
 pub(crate) const SUB_BYTES: usize = 96;
+/// Wire bytes of a NodeStatusReq, at least: what comes back may be longer.
+const STATUS_BYTES: usize = 40;
 /// Wire bytes that a search for somebody closer takes, about.
 pub(crate) const LOOKUP_BYTES: usize = 1024;
+/// Wire bytes of a signed statement beside its body, at most.
+const SIGNED_BYTES: usize = 90;
 /// Wire bytes of a request without a long body, about.
 const SHORT_BYTES: usize = 64;
 
@@ -106,18 +110,16 @@ const SHORT_BYTES: usize = 64;
 pub(crate) fn message_bytes(message: &Message) -> usize {
     let short = |extra: usize| SHORT_BYTES.saturating_add(extra);
     match message {
-        Message::Sub(_) | Message::GetMasterPlaylist(_) | Message::NodeStatusReq(_) => SUB_BYTES,
+        Message::Sub(_) | Message::GetMasterPlaylist(_) => SUB_BYTES,
+        Message::NodeStatusReq(_) => STATUS_BYTES,
         Message::Part(_) | Message::Chunk(_) => message_cost(message),
-        Message::TranscodeSub(sub) => {
-            let addresses = sub.claim.addresses.iter().map(|a| a.as_str().len());
-            short(200 + addresses.sum::<usize>())
-        }
+        Message::TranscodeSub(sub) => claim_bytes(&sub.claim),
         Message::SubAck(ack) => 24 + 9 * ack.path.len(),
         Message::Redirect(redirect) => redirect.nodes.iter().map(node_bytes).sum::<usize>() + 24,
         Message::JobProbe(probe) => short(100 + 16 * probe.renditions.len()),
         Message::TranscodeResponse(response) => short(response.body.bytes().len()),
         Message::MasterPlaylistData(data) => short(data.body.bytes().len()),
-        Message::NodeStatusData(data) => short(data.body.bytes().len()),
+        Message::NodeStatusData(data) => SIGNED_BYTES + data.body.bytes().len(),
         Message::GetReceipts(get) => short(get.body.bytes().len()),
         Message::Receipts(receipts) => short(receipts.body.bytes().len()),
         Message::Finish(finish) => short(finish.body.bytes().len()),
@@ -131,6 +133,16 @@ pub(crate) fn message_bytes(message: &Message) -> usize {
         | Message::Gap(_)
         | Message::JobProbeReply(_) => 24,
     }
+}
+
+/// Wire bytes of a TranscodeSub with this claim, about.
+pub(crate) fn claim_bytes(claim: &TranscodeClaim) -> usize {
+    let addresses = claim.addresses.iter().map(|a| a.as_str().len() + 4);
+    let sealed = claim
+        .sealed
+        .as_ref()
+        .map_or(0, |sealed| sealed.as_bytes().len());
+    SHORT_BYTES + 200 + addresses.sum::<usize>() + sealed
 }
 
 fn node_bytes(node: &NodeAddresses) -> usize {

@@ -19,7 +19,7 @@ use headwater_proto::{
 use crate::{
     cx::{Cx, Requester},
     lookups::Found,
-    output::{CommandError, Failure, Priority, Reply, SUB_BYTES},
+    output::{CommandError, Failure, Priority, Reply},
     routing::Asker,
     time::Time,
     timers::Timer,
@@ -151,9 +151,9 @@ impl Pending {
 
     /// Whether another neighbour may be asked: for a stranger no more is sent than it
     /// has sent itself.
-    fn may_go_on(&self, cx: &mut Cx, to: NodeId) -> bool {
+    fn may_go_on(&self, cx: &mut Cx, to: NodeId, message: &Message) -> bool {
         match self.requester {
-            Requester::Peer(peer, _) => cx.spend_bytes(peer, SUB_BYTES) && cx.may_pass_on(to),
+            Requester::Peer(peer, _) => cx.spend(peer, message) && cx.may_pass_on(to),
             Requester::Command(_) | Requester::Job(_) => true,
         }
     }
@@ -331,12 +331,12 @@ impl Requests {
             pending.tried.contains(peer) || Some(*peer) == from
         });
         let next = next.first().copied();
-        match next.filter(|peer| pending.may_go_on(cx, *peer)) {
+        let message = pending.what.message(request, pending.hops);
+        match next.filter(|peer| pending.may_go_on(cx, *peer, &message)) {
             Some(peer) => {
                 pending.tried.insert(peer);
                 pending.open.insert(peer);
                 pending.patience = Some(cx.now + cx.config.request_patience);
-                let message = pending.what.message(request, pending.hops);
                 cx.send(peer, message, Priority::Control);
             }
             None => pending.patience = None,
@@ -402,6 +402,10 @@ pub(crate) fn answer(cx: &mut Cx, requester: Requester, outcome: Outcome) {
                     return cx.no_route(peer, request, NoRouteReason::NoCloserPeer);
                 }
             };
+            // A status can be long, and whoever asks may be anybody.
+            if matches!(message, Message::NodeStatusData(_)) && !cx.spend(peer, &message) {
+                return cx.no_route(peer, request, NoRouteReason::Overloaded);
+            }
             cx.send(peer, message, Priority::Control);
         }
     }

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     cx::Cx,
     lookups::Found,
-    output::{Event, Failure, SUB_BYTES},
+    output::{Event, Failure, SUB_BYTES, claim_bytes},
     routing::Asker,
     time::Time,
 };
@@ -89,8 +89,12 @@ impl Stream {
     /// as much as it costs. What this machine wants is free.
     fn charge(&self, cx: &mut Cx, to: NodeId) -> bool {
         let mut askers = self.children.keys().map(|(peer, _)| *peer);
-        self.local.wanted()
-            || askers.any(|peer| cx.spend_bytes(peer, SUB_BYTES)) && cx.may_pass_on(to)
+        // A claim goes along with the subscription of whoever brought it.
+        let bytes = match &self.source {
+            Source::Remote(up) => (up.claim.as_ref()).map_or(SUB_BYTES, |(c, _)| claim_bytes(c)),
+            Source::Owned(_) => SUB_BYTES,
+        };
+        self.local.wanted() || askers.any(|peer| cx.spend_bytes(peer, bytes)) && cx.may_pass_on(to)
     }
 
     /// Subscribes at a neighbour that is to feed the stream.

@@ -5,6 +5,7 @@
     reason = "a test looks at the kinds that concern it"
 )]
 
+mod amplification;
 mod claims;
 mod commands;
 mod delivery;

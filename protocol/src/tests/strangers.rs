@@ -6,10 +6,10 @@ use headwater_proto::{
 };
 
 use super::world::{World, key};
-use crate::{links::GRACE, output::message_bytes};
+use crate::links::GRACE;
 
 /// A stranger (7) at relay 6, which has five relays that are closer to most targets.
-fn neighbourhood() -> World {
+pub(super) fn neighbourhood() -> World {
     let mut world = World::new(6, 1);
     for relay in 1..=5 {
         world.connect(relay, 6);
@@ -20,12 +20,17 @@ fn neighbourhood() -> World {
     world
 }
 
-fn bytes_sent(world: &World, host: usize) -> usize {
-    let sent = world.hosts[host].sent.iter();
-    sent.map(|(_, message)| message_bytes(message)).sum()
+/// Bytes of a message, as it is encoded.
+pub(super) fn on_the_wire(message: &Message) -> usize {
+    headwater_proto::encode(message).unwrap().len()
 }
 
-fn stream(number: u64) -> StreamId {
+fn bytes_sent(world: &World, host: usize) -> usize {
+    let sent = world.hosts[host].sent.iter();
+    sent.map(|(_, message)| on_the_wire(message)).sum()
+}
+
+pub(super) fn stream(number: u64) -> StreamId {
     let mut broadcast = [0; 16];
     broadcast[..8].copy_from_slice(&number.to_be_bytes());
     let mut stream = headwater_proto::ManifestId {
@@ -68,7 +73,7 @@ fn a_stranger_makes_a_relay_send_no_more_than_it_sends_itself() {
                 hops_left,
             }),
         };
-        received += message_bytes(&message);
+        received += on_the_wire(&message);
         world.arrive(7, 6, &message);
         world.run(20);
     }
