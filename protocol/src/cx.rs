@@ -118,9 +118,9 @@ impl Cx {
 
     pub(crate) fn pop_output(&mut self) -> Option<Output> {
         let next = self.out.pop_front();
-        if next.is_none() {
-            // The next outputs take the same memory again.
-            self.out.clear();
+        if next.is_none() && self.out.capacity() > 0 {
+            // Memory that was freed a moment ago is near; one's own of long ago is not.
+            self.out = VecDeque::new();
         }
         next
     }

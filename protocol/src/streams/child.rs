@@ -70,6 +70,8 @@ pub(crate) struct Child {
     sent: Sent,
     init: Option<(u32, Sent)>,
     inits: BTreeSet<u32>,
+    /// The last of them.
+    newest_init: Option<u32>,
     repairs: VecDeque<Repair>,
     /// Payload bytes that were sent to it, and those of them that it asked for again.
     bytes: usize,
@@ -114,6 +116,7 @@ impl Child {
             },
             init: None,
             inits: BTreeSet::new(),
+            newest_init: None,
             repairs: VecDeque::new(),
             bytes: 0,
             repaired: 0,
@@ -271,7 +274,7 @@ impl Child {
     }
 
     fn send_init(&mut self, cx: &mut Cx, ring: &Ring, index: u32, class: Priority) -> Outcome {
-        if self.inits.contains(&index) {
+        if self.newest_init == Some(index) || self.inits.contains(&index) {
             return Outcome::Done;
         }
         let Some(entry) = ring.init(index) else {
@@ -285,6 +288,7 @@ impl Child {
         self.init = Some((index, sent));
         if outcome == Outcome::Done {
             self.inits.insert(index);
+            self.newest_init = Some(index);
             // The ring keeps few inits, and the newest are the last to be asked for.
             if self.inits.len() > MAX_INITS_KNOWN {
                 self.inits.pop_first();

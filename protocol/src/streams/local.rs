@@ -22,6 +22,8 @@ pub(crate) struct Local {
     pub(crate) jobs: BTreeSet<JobId>,
     at: Option<Position>,
     inits: BTreeSet<u32>,
+    /// The last of them.
+    newest_init: Option<u32>,
     /// The last failure that was reported, until something comes.
     reported: Option<Failure>,
 }
@@ -103,7 +105,7 @@ impl Local {
     }
 
     fn deliver_init(&mut self, cx: &mut Cx, ring: &Ring, stream: &StreamId, index: u32) -> bool {
-        if self.inits.contains(&index) {
+        if self.newest_init == Some(index) || self.inits.contains(&index) {
             return true;
         }
         let Some(chunks) = ring.init(index).and_then(|entry| entry.payload()) else {
@@ -111,6 +113,7 @@ impl Local {
         };
         cx.deliver(stream, Delivery::Init { index, chunks });
         self.inits.insert(index);
+        self.newest_init = Some(index);
         // Later parts name later inits; an old one may be delivered twice at worst.
         if self.inits.len() > MAX_INITS_KNOWN {
             self.inits.pop_first();

@@ -6,7 +6,7 @@ use headwater_proto::{
 };
 
 use super::{
-    Source, Stream, StreamKey, Streams,
+    Source, Stream, StreamKey, Streams, account,
     redirects::Redirected,
     ring::{Accepted, Ring},
     stream::Finished,
@@ -19,22 +19,40 @@ impl Streams {
         let Some(key) = up_key(cx, from, part.request) else {
             return cx.unsolicited(from, part.request);
         };
-        self.with_data(cx, key, |stream, cx| stream.on_part(cx, from, part));
+        let Some(stream) = self.table.get_mut(key) else {
+            return;
+        };
+        stream.on_part(cx, from, part);
+        if stream.is_smooth() {
+            // Its chunks bring the rest into order.
+            account(stream, cx);
+        } else {
+            self.with(cx, key, |_, _| ());
+        }
     }
 
     pub(crate) fn on_chunk(&mut self, cx: &mut Cx, from: NodeId, chunk: Chunk) {
         let Some(key) = up_key(cx, from, chunk.request) else {
             return cx.unsolicited(from, chunk.request);
         };
-        let Some(stream) = self.table.get_mut(&key) else {
+        let Some(stream) = self.table.get_mut(key) else {
             return;
         };
-        if stream.on_chunk(cx, from, chunk) {
-            self.with_data(cx, key, |stream, cx| {
-                stream.mend(cx);
-                stream.commit_gaps(cx);
-                stream.feed_jobs(cx);
-            });
+        if !stream.on_chunk(cx, from, chunk) {
+            return;
+        }
+        stream.mend(cx);
+        stream.commit_gaps(cx);
+        stream.feed_jobs(cx);
+        if stream.is_smooth() {
+            // Nothing is amiss: only what was completed is handed on, and children are told
+            // what they are to be told.
+            stream.local.pump(cx, &stream.ring, &stream.id);
+            account(stream, cx);
+            stream.heartbeat(cx);
+            stream.rearm(cx);
+        } else {
+            self.with(cx, key, |_, _| ());
         }
     }
 
@@ -111,7 +129,7 @@ impl Streams {
         let Some(key) = down.and_then(|down| down.get(nack.request)) else {
             return;
         };
-        let Some(stream) = self.table.get_mut(&key) else {
+        let Some(stream) = self.table.get_mut(key) else {
             return;
         };
         if let Some(child) = stream.children.get_mut(&(from, nack.request)) {

@@ -54,7 +54,7 @@ pub(crate) struct StreamKey(u64);
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
     keys: BTreeMap<StreamId, StreamKey>,
-    table: BTreeMap<StreamKey, Stream>,
+    table: Table,
     next: u64,
     /// What could not be had, and until when that is the answer.
     negatives: BTreeMap<StreamId, (Failure, Time)>,
@@ -68,7 +68,7 @@ impl Streams {
     }
 
     pub(crate) fn get(&self, id: &StreamId) -> Option<&Stream> {
-        self.table.get(self.keys.get(id)?)
+        self.table.get(*self.keys.get(id)?)
     }
 
     /// Whether this node makes the stream now.
@@ -297,7 +297,7 @@ impl Streams {
             .down
             .iter()
             .filter_map(|(request, key)| {
-                let stream = self.table.get(&key)?;
+                let stream = self.table.get(key)?;
                 let child = stream.children.get(&(peer, request))?;
                 Some((child.class(&stream.ring), key, request))
             })
@@ -308,7 +308,7 @@ impl Streams {
         order.rotate_left(turn);
         order.sort_by_key(|(class, ..)| *class);
         for (_, key, request) in order {
-            let Some(stream) = self.table.get_mut(&key) else {
+            let Some(stream) = self.table.get_mut(key) else {
                 continue;
             };
             if let Some(child) = stream.children.get_mut(&(peer, request)) {
@@ -462,25 +462,8 @@ impl Streams {
         let key = StreamKey(self.next);
         self.next += 1;
         self.keys.insert(id.clone(), key);
-        self.table.insert(key, Stream::new(id, key, source));
+        self.table.push(Stream::new(id, key, source));
         Some(key)
-    }
-
-    /// As [`Self::with`], for what happens for every part: when nothing is amiss, only
-    /// what was completed is handed on, and children are told what they are to be told.
-    fn with_data(&mut self, cx: &mut Cx, key: StreamKey, work: impl FnOnce(&mut Stream, &mut Cx)) {
-        let Some(stream) = self.table.get_mut(&key) else {
-            return;
-        };
-        work(stream, cx);
-        if stream.is_smooth() {
-            stream.local.pump(cx, &stream.ring, &stream.id);
-            account(stream, cx);
-            stream.heartbeat(cx);
-            stream.rearm(cx);
-        } else {
-            self.with(cx, key, |_, _| ());
-        }
     }
 
     /// Works on one stream, then brings it and its surroundings into order.
@@ -490,7 +473,7 @@ impl Streams {
         key: StreamKey,
         work: impl FnOnce(&mut Stream, &mut Cx) -> T,
     ) -> Option<T> {
-        let stream = self.table.get_mut(&key)?;
+        let stream = self.table.get_mut(key)?;
         let result = work(stream, cx);
         stream.settle(cx);
         account(stream, cx);
@@ -507,9 +490,53 @@ impl Streams {
                 }
             }
             self.keys.remove(&stream.id);
-            self.table.remove(&key);
+            self.table.remove(key);
         }
         Some(result)
+    }
+}
+
+/// The streams in the order of their keys. What is searched lies together, and so does all
+/// of a stream.
+#[derive(Debug, Default)]
+struct Table {
+    keys: Vec<StreamKey>,
+    streams: Vec<Stream>,
+}
+
+impl Table {
+    fn get(&self, key: StreamKey) -> Option<&Stream> {
+        self.streams.get(self.place(key)?)
+    }
+
+    fn get_mut(&mut self, key: StreamKey) -> Option<&mut Stream> {
+        let place = self.place(key)?;
+        self.streams.get_mut(place)
+    }
+
+    /// Adds a stream, whose key is greater than all.
+    fn push(&mut self, stream: Stream) {
+        self.keys.push(stream.key);
+        self.streams.push(stream);
+    }
+
+    fn remove(&mut self, key: StreamKey) {
+        if let Some(place) = self.place(key) {
+            self.keys.remove(place);
+            self.streams.remove(place);
+        }
+    }
+
+    fn values(&self) -> impl Iterator<Item = &Stream> {
+        self.streams.iter()
+    }
+
+    const fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    fn place(&self, key: StreamKey) -> Option<usize> {
+        self.keys.binary_search(&key).ok()
     }
 }
 

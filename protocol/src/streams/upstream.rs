@@ -78,8 +78,8 @@ pub(crate) struct Parent {
     /// Since when it is in `state`.
     pub(crate) since: Time,
     heard: Time,
-    /// Slots whose header it sent and the ring agrees with.
-    announced: BTreeSet<Slot>,
+    /// Slots whose header it sent and the ring agrees with, the newest last.
+    announced: Vec<Slot>,
     /// What it says will not come; counts once the part after it is here.
     pub(crate) gaps: Vec<(Position, Position)>,
     /// The owner down to this parent.
@@ -105,7 +105,7 @@ impl Parent {
             state: ParentState::Asked,
             since: now,
             heard: now,
-            announced: BTreeSet::new(),
+            announced: Vec::new(),
             gaps: Vec::new(),
             path: Vec::new(),
             edge: None,
@@ -162,18 +162,22 @@ impl Parent {
     }
 
     pub(crate) fn announce(&mut self, slot: Slot) {
-        if self.announced.len() >= MAX_ANNOUNCED {
-            self.announced.pop_first();
+        if self.has_announced(slot) {
+            return;
         }
-        self.announced.insert(slot);
+        if self.announced.len() >= MAX_ANNOUNCED {
+            self.announced.remove(0);
+        }
+        self.announced.push(slot);
     }
 
     pub(crate) fn has_announced(&self, slot: Slot) -> bool {
-        self.announced.contains(&slot)
+        // Chunks follow their header, so it is one of the last.
+        self.announced.iter().rev().any(|known| *known == slot)
     }
 
     pub(crate) fn completed(&mut self, slot: Slot) {
-        self.announced.remove(&slot);
+        self.announced.retain(|known| *known != slot);
     }
 
     pub(crate) fn note_gap(&mut self, from: Position, to: Position) {
@@ -326,7 +330,7 @@ impl Upstream {
     }
 
     pub(crate) fn find(&self, peer: NodeId, request: RequestId) -> Option<usize> {
-        let same = |p: &Parent| p.peer == peer && p.request == request;
+        let same = |p: &Parent| p.request == request && p.peer == peer;
         self.parents.iter().position(same)
     }
 

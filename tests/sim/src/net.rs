@@ -56,8 +56,10 @@ struct Slot {
     next: u32,
 }
 
-/// See the module.
+/// See the module. There are many, and each message looks at some of them, so none is on
+/// more lines of memory than it has to be.
 #[derive(Debug)]
+#[repr(align(64))]
 pub struct Dir {
     /// Who sends.
     pub from: HostIx,
