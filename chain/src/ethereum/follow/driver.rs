@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use futures::{StreamExt as _, TryStreamExt as _, future::join_all, stream};
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::join_all, stream};
 use serde_json::value::RawValue;
 use tokio::{
     sync::mpsc,
@@ -30,6 +30,8 @@ pub(super) struct Driver {
     shared: Arc<Shared>,
     range: Range,
     news: Option<Subscription>,
+    /// Whether it has said something since the endpoints were last compared.
+    heard: bool,
     compare: Interval,
 }
 
@@ -62,6 +64,7 @@ impl Driver {
             shared,
             range: Range::new(),
             news: None,
+            heard: false,
             compare,
         }
     }
@@ -70,44 +73,52 @@ impl Driver {
     pub(super) async fn run(mut self) {
         let mut told = None;
         loop {
-            if let Err(error) = self.look(told).await {
-                error!(%error, "the chain is followed no more");
-                self.shared.change(|journal| journal.failed = Some(error));
-                return;
+            let done = match self.look(told).await {
+                Ok(done) => done,
+                Err(error) => {
+                    error!(%error, "the chain is followed no more");
+                    self.shared.change(|journal| journal.failed = Some(error));
+                    return;
+                }
+            };
+            if self.news.is_none() && self.subscribe().await {
+                // What came before is not announced.
+                told = None;
+            } else if self.news.is_some() && done {
+                told = self.wait().await;
+            } else {
+                sleep(self.shared.manner.poll).await;
+                self.compare_in_time().await;
+                told = None;
             }
-            if self.news.is_none() {
-                self.subscribe().await;
-            }
-            told = self.wait().await;
         }
     }
 
     /// Waits for a reason to look: a block that was announced, or time.
     async fn wait(&mut self) -> Option<(Pinned, Header)> {
-        loop {
-            let Some(Subscription { from, news }) = &mut self.news else {
-                tokio::select! {
-                    () = sleep(self.shared.manner.poll) => return None,
-                    _ = self.compare.tick() => {}
+        let Subscription { from, news } = self.news.as_mut()?;
+        tokio::select! {
+            told = news.recv() => {
+                if let Some(news) = told {
+                    self.heard = true;
+                    return announced(from, &news).map(|head| (from.clone(), head));
+                }
+                debug!(endpoint = from.name(), "the subscription has ended");
+                self.news = None;
+            }
+            _ = self.compare.tick() => {
+                if !std::mem::take(&mut self.heard) {
+                    self.drop_silent().await;
                 }
                 self.compare_heads().await;
-                continue;
-            };
-            tokio::select! {
-                told = news.recv() => match told {
-                    Some(news) => return announced(from, &news).map(|head| (from.clone(), head)),
-                    None => {
-                        debug!(endpoint = from.name(), "the subscription has ended");
-                        self.news = None;
-                        return None;
-                    }
-                },
-                () = sleep(self.shared.manner.silence) => {
-                    self.drop_silent().await;
-                    return None;
-                }
-                _ = self.compare.tick() => {}
             }
+        }
+        None
+    }
+
+    /// Compares the endpoints when it is time to.
+    async fn compare_in_time(&mut self) {
+        if self.compare.tick().now_or_never().is_some() {
             self.compare_heads().await;
         }
     }
@@ -131,19 +142,22 @@ impl Driver {
         self.news = None;
     }
 
-    async fn subscribe(&mut self) {
+    /// Asks for new blocks to be announced; false when nobody does that.
+    async fn subscribe(&mut self) -> bool {
         for endpoint in self.shared.endpoints.in_order() {
             match endpoint.subscribe().await {
                 Some(Ok(news)) => {
                     info!(endpoint = endpoint.name(), "new blocks are announced by");
                     let from = endpoint;
                     self.news = Some(Subscription { from, news });
-                    return;
+                    self.heard = true;
+                    return true;
                 }
                 Some(Err(error)) => debug!(%error, "no subscription"),
                 None => {}
             }
         }
+        false
     }
 
     /// Asks every endpoint how far it is.
@@ -160,8 +174,9 @@ impl Driver {
         join_all(asking).await;
     }
 
-    /// Settles what can be settled, by the first endpoint that is of use.
-    async fn look(&mut self, told: Option<(Pinned, Header)>) -> Result<(), LedgerError> {
+    /// Settles what can be settled, by the first endpoint that is of use; false when none
+    /// is.
+    async fn look(&mut self, told: Option<(Pinned, Header)>) -> Result<bool, LedgerError> {
         let mut endpoints = self.shared.endpoints.in_order();
         if let Some((from, _)) = &told {
             endpoints.sort_by_key(|endpoint| endpoint.index() != from.index());
@@ -185,7 +200,7 @@ impl Driver {
                 continue;
             }
             match self.settle(&endpoint, head).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(true),
                 Err(Useless::Failed(error)) => debug!(%error, "the next endpoint is asked"),
                 Err(Useless::Behind) => {
                     let tip = self.shared.journal().tip();
@@ -205,7 +220,7 @@ impl Driver {
         // Better an old block than none.
         for (endpoint, head) in behind {
             match self.settle(&endpoint, head).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(true),
                 Err(Useless::Apart) => apart = true,
                 Err(Useless::Failed(_)) => {}
                 Err(Useless::Behind) => agrees = true,
@@ -217,7 +232,7 @@ impl Driver {
                 limit: DEPTH,
             });
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Settles what an endpoint's head makes settled.
