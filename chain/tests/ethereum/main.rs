@@ -5,6 +5,7 @@
 mod anvil;
 mod faults;
 mod follow;
+mod ganache;
 mod proxy;
 mod reorg;
 mod store;

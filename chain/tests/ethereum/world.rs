@@ -18,6 +18,8 @@ use crate::anvil::{Anvil, client, rpc};
 abigen!(Contract, "contracts/artifacts/Headwater.json");
 
 pub(crate) const BROADCASTER: Address = Address([0xb0; 20]);
+/// Everyone who sends transactions.
+pub(crate) const PEOPLE: [Address; 3] = [BROADCASTER, transcoder(1), transcoder(2)];
 
 /// Where the contract is, and how to reach its chain as its users do.
 pub(crate) struct World {
@@ -27,7 +29,7 @@ pub(crate) struct World {
 }
 
 /// What one transcoder is called.
-pub(crate) fn transcoder(n: u8) -> Address {
+pub(crate) const fn transcoder(n: u8) -> Address {
     Address([n; 20])
 }
 
@@ -35,10 +37,16 @@ impl World {
     /// Deploys the contract on anvil, with money for the broadcaster and two transcoders
     /// registered.
     pub(crate) async fn on(anvil: &Anvil) -> Self {
-        let mut world = Self::at(&format!("http://127.0.0.1:{}", anvil.port));
-        for account in [BROADCASTER, transcoder(1), transcoder(2)] {
+        let url = format!("http://127.0.0.1:{}", anvil.port);
+        Self::with(&url, "anvil_setBalance").await
+    }
+
+    /// The same on a node where another method gives money.
+    pub(crate) async fn with(url: &str, gives_money: &str) -> Self {
+        let mut world = Self::at(url);
+        for account in PEOPLE {
             let params = json!([H160(account.0), "0xde0b6b3a7640000"]);
-            anvil.rpc("anvil_setBalance", params).await;
+            world.rpc(gives_money, params).await;
         }
         world.deploy(BROADCASTER).await;
         world.deposit(BROADCASTER).await;
