@@ -3,8 +3,9 @@
 //! The model knows nothing of trees or links. It says: what is delivered of a stream is
 //! what its owner appended, each part once and in order; what is left out is told as a
 //! gap; the end comes when everything before it is accounted for, and nothing comes
-//! after it or to one who did not ask. And when the mishaps end, everybody who waits
-//! plays on.
+//! after it or to one who did not ask. Every request for a status has one answer, in
+//! time, and it is the status of the node that was asked for or a reason. And when the
+//! mishaps end, everybody who waits plays on, and every request is answered with a status.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +13,10 @@ use headwater_proto::{Message, Position, Roles, StreamId};
 use proptest::prelude::*;
 
 use super::world::{PARTS, World, at, key, payload, relayer};
-use crate::{Config, Delivery};
+use crate::{Command, CommandError, CommandId, Config, Delivery, Reply, Time};
+
+/// A request is answered within this: what its originator waits, and some.
+const ANSWERED: std::time::Duration = std::time::Duration::from_secs(5);
 
 const RELAYS: usize = 4;
 const VIEWERS: usize = 4;
@@ -33,12 +37,14 @@ enum Step {
     Slow(usize, usize),
     LoseData(usize, usize),
     Mute(usize),
+    Ask(usize, usize),
     Wait(u16),
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let host = 0..HOSTS;
     let viewer = 1 + RELAYS..HOSTS;
+    let asker = viewer.clone();
     let relay = 1..=RELAYS;
     prop_oneof![
         6 => (1_u8..6).prop_map(Step::Append),
@@ -53,6 +59,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (host.clone(), host.clone()).prop_map(|(a, b)| Step::Slow(a, b)),
         2 => (host.clone(), host).prop_map(|(a, b)| Step::LoseData(a, b)),
         1 => relay.prop_map(Step::Mute),
+        3 => (asker, 0..HOSTS).prop_map(|(a, b)| Step::Ask(a, b)),
         3 => (1_u16..3000).prop_map(Step::Wait),
     ]
 }
@@ -85,6 +92,8 @@ struct Play {
     stream: StreamId,
     next: Position,
     seen: BTreeMap<usize, Seen>,
+    /// Requests for a status: whose, which, of whom, and until when it must be answered.
+    asked: Vec<(usize, CommandId, usize, Time)>,
     /// Deliveries of each host that were looked at.
     read: BTreeMap<usize, usize>,
 }
@@ -120,6 +129,7 @@ impl Play {
             stream,
             next: at(0, 0),
             seen: (0..HOSTS).map(|host| (host, Seen::default())).collect(),
+            asked: Vec::new(),
             read: BTreeMap::new(),
         }
     }
@@ -168,7 +178,7 @@ impl Play {
             Step::StopJob(host) => {
                 let job = headwater_proto::JobId(host as u64);
                 if self.seen.get_mut(&host).unwrap().jobs.remove(&job.0) {
-                    self.world.must(host, crate::Command::StopJob { job });
+                    self.world.must(host, Command::StopJob { job });
                 }
             }
             Step::Connect(a, b) if a != b && !self.world.linked(a, b) => self.world.connect(a, b),
@@ -192,6 +202,7 @@ impl Play {
                 let muted = &mut self.world.hosts[host].swallows;
                 *muted = muted.is_none().then_some(data as fn(&Message) -> bool);
             }
+            Step::Ask(host, of) => self.ask(host, of),
             Step::Wait(millis) => self.run(u64::from(millis)),
             Step::Connect(..) | Step::Slow(..) => {}
         }
@@ -212,6 +223,29 @@ impl Play {
                 take(seen, self.next, delivery);
             }
             *read = self.world.hosts[host].deliveries.len();
+        }
+        self.check_answers();
+    }
+
+    fn ask(&mut self, host: usize, of: usize) {
+        let node = self.world.id(of);
+        let id = self.world.command(host, Command::RequestStatus { node });
+        let until = self.world.now + ANSWERED;
+        self.asked.push((host, id, of, until));
+    }
+
+    /// Every request that had its time has an answer, and the right one.
+    fn check_answers(&self) {
+        for (host, id, of, until) in &self.asked {
+            match self.world.hosts[*host].replies.get(id) {
+                None => assert!(self.world.now < *until, "host {host} waits for {id:?}"),
+                Some(Ok(Reply::Status(body))) => {
+                    assert_eq!(body.value().node, self.world.id(*of));
+                    assert!(body.verify().is_ok());
+                }
+                Some(Ok(other)) => panic!("host {host} asked for a status: {other:?}"),
+                Some(Err(error)) => assert!(matches!(error, CommandError::Failed(_)), "{error:?}"),
+            }
         }
     }
 
@@ -289,6 +323,19 @@ fn play(steps: &[Step]) {
     play.run(12_000);
     (0..2 * PARTS).for_each(|_| play.append());
     play.run(3000);
+    let last = play.asked.len();
+    for viewer in 1 + RELAYS..HOSTS {
+        play.ask(viewer, 0);
+        play.ask(viewer, 1);
+    }
+    play.run(6000);
+    for (host, id, of, _) in &play.asked[last..] {
+        let reply = &play.world.hosts[*host].replies[id];
+        assert!(
+            reply.is_ok(),
+            "host {host} asked for that of {of}: {reply:?}"
+        );
+    }
     let next = play.next;
     for (host, seen) in &play.seen {
         let came = seen.next;
@@ -317,7 +364,7 @@ proptest! {
     })]
 
     #[test]
-    fn whatever_happens_viewers_see_what_was_made_and_play_on_after_it(
+    fn whatever_happens_viewers_see_what_was_made_and_requests_are_answered(
         steps in prop::collection::vec(step(), 1..60),
     ) {
         play(&steps);
