@@ -31,6 +31,9 @@ pub struct ChainSettings {
     /// A subscription that says nothing for this long is taken for dead; so often the
     /// endpoints are compared with each other.
     pub silence: Duration,
+    /// How many blocks' events are kept for those who watch. A watch that falls further
+    /// behind, or begins further back, reads the chain again.
+    pub kept: usize,
     /// How long an answer may wait for the chain to be read at first.
     pub patience: Duration,
 }
@@ -46,6 +49,7 @@ impl ChainSettings {
             confirmations: 0,
             poll: Duration::from_secs(2),
             silence: Duration::from_secs(10),
+            kept: 8192,
             patience: Duration::from_secs(30),
         }
     }
@@ -79,6 +83,7 @@ impl EthereumLedger {
             confirmations: settings.confirmations,
             poll: settings.poll,
             silence: settings.silence,
+            kept: settings.kept,
             patience: settings.patience,
         };
         let (endpoints, contract) = (settings.endpoints, settings.contract);

@@ -200,3 +200,22 @@ async fn while_a_web_socket_is_cut_blocks_are_asked_for_elsewhere() {
 
     assert!(ledger.job(JobId(job)).await.unwrap().is_some());
 }
+
+#[tokio::test]
+async fn a_web_socket_that_falls_silent_is_not_waited_for() {
+    let (anvil, world) = anvil_with_contract().await;
+    let wire = Wire::start(anvil.port).await;
+    let ledger = world.ledger(std::slice::from_ref(&wire.url)).await;
+    let mut watch = ledger.watch(None);
+    let mut store = Store::default();
+    store.follow(&mut watch, world.head().await).await;
+
+    wire.stall();
+    let job = world.job(&anvil, "s").await;
+    store
+        .follow_until(&mut watch, |store| store.holder(job).is_some())
+        .await;
+
+    let said = first(&ledger).last_error.unwrap();
+    assert!(said.contains("did not answer"), "{said}");
+}

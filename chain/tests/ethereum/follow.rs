@@ -111,6 +111,40 @@ async fn old_blocks_are_read_in_as_large_pieces_as_the_provider_gives() {
 }
 
 #[tokio::test]
+async fn a_watch_that_begins_before_what_is_kept_reads_the_chain_again() {
+    let anvil = Anvil::start();
+    let world = World::on(&anvil).await;
+    for n in 0..5 {
+        world.job(&anvil, &format!("s{n}")).await;
+    }
+    anvil.mine(100).await;
+    let job = world.job(&anvil, "last").await;
+    let head = world.head().await;
+    let whole = world.ledger(&[anvil.http()]).await;
+    let expected = all(&whole, head).await;
+    let settings = ChainSettings {
+        kept: 2,
+        ..world.settings(&[anvil.http()])
+    };
+    let ledger = EthereumLedger::open(settings).await.unwrap();
+    ledger.reached(head).await.unwrap();
+
+    let new = all(&ledger, head).await;
+    let mut old = Store::default();
+    let mut watch = whole.watch(None);
+    for _ in 0..4 {
+        let batch = next(&mut watch).await.unwrap().unwrap();
+        old.take(&batch);
+    }
+    old.follow(&mut ledger.watch(old.cursor.clone()), head)
+        .await;
+
+    assert!(expected.holder(job).is_some());
+    assert_eq!(new.events(), expected.events());
+    assert_eq!(old.events(), expected.events());
+}
+
+#[tokio::test]
 async fn whoever_is_killed_between_batch_and_cursor_ends_up_with_the_same() {
     let anvil = Anvil::start();
     let world = World::on(&anvil).await;

@@ -167,6 +167,7 @@ async fn misbehave(mode: &Mode, http: &reqwest::Client, port: u16, mut request: 
 pub(crate) struct Wire {
     pub(crate) url: EndpointUrl,
     cut: watch::Sender<u32>,
+    stall: watch::Sender<u32>,
     closed: Arc<AtomicBool>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -175,22 +176,26 @@ impl Wire {
     pub(crate) async fn start(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("ws://{}", listener.local_addr().unwrap());
-        let cut = watch::Sender::new(0);
+        let (cut, stall) = (watch::Sender::new(0), watch::Sender::new(0));
         let closed = Arc::new(AtomicBool::new(false));
-        let (cuts, refuses) = (cut.clone(), closed.clone());
+        let (cuts, stalls, refuses) = (cut.clone(), stall.clone(), closed.clone());
         let task = tokio::spawn(async move {
             loop {
                 let (mut near, _) = listener.accept().await.unwrap();
                 if refuses.load(Ordering::Relaxed) {
                     continue;
                 }
-                let mut cut = cuts.subscribe();
+                let (mut cut, mut stall) = (cuts.subscribe(), stalls.subscribe());
                 tokio::spawn(async move {
                     let mut far = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
                     tokio::select! {
                         // Either side may be gone by then.
                         done = copy_bidirectional(&mut near, &mut far) => drop(done),
                         cut = cut.changed() => cut.unwrap(),
+                        stalled = stall.changed() => {
+                            stalled.unwrap();
+                            cut.changed().await.unwrap();
+                        }
                     }
                 });
             }
@@ -198,9 +203,15 @@ impl Wire {
         Self {
             url: url.parse().unwrap(),
             cut,
+            stall,
             closed,
             task,
         }
+    }
+
+    /// Passes nothing on any more by the connections there are; new ones work.
+    pub(crate) fn stall(&self) {
+        self.stall.send_modify(|stalls| *stalls += 1);
     }
 
     /// Ends all connections; new ones are refused or not.

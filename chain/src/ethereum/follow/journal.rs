@@ -12,9 +12,6 @@ use super::{
 };
 use crate::{Batch, Event, LedgerError};
 
-/// Batches that are kept. Who falls further behind reads the chain again.
-const BATCHES: usize = 8192;
-
 /// Everything one follower knows.
 #[derive(Debug)]
 pub(in crate::ethereum) struct Journal {
@@ -23,6 +20,8 @@ pub(in crate::ethereum) struct Journal {
     /// For each block in the history after its oldest.
     undo: VecDeque<(u64, Vec<Undo>)>,
     batches: VecDeque<Entry>,
+    /// How many of them are kept.
+    kept: usize,
     /// Number of the first of them.
     first: u64,
     /// The block before the first of them.
@@ -51,12 +50,13 @@ impl Entry {
 }
 
 impl Journal {
-    pub(super) fn new(start: Block, confirmations: u64) -> Self {
+    pub(super) fn new(start: Block, confirmations: u64, kept: usize) -> Self {
         Self {
             history: History::new(start, confirmations),
             state: State::default(),
             undo: VecDeque::new(),
             batches: VecDeque::new(),
+            kept,
             first: 0,
             begin: start,
             synced: false,
@@ -130,7 +130,7 @@ impl Journal {
 
     fn push(&mut self, place: Place, events: Vec<Event>) {
         self.batches.push_back(Entry { place, events });
-        if self.batches.len() > BATCHES
+        if self.batches.len() > self.kept
             && let Some(oldest) = self.batches.pop_front()
         {
             self.first += 1;

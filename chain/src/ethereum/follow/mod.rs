@@ -33,6 +33,8 @@ pub(in crate::ethereum) struct Manner {
     /// After this long without news a subscription is taken for dead; so often endpoints are
     /// compared.
     pub(in crate::ethereum) silence: Duration,
+    /// Batches that are kept. Who falls further behind reads the chain again.
+    pub(in crate::ethereum) kept: usize,
     /// How long an answer waits for the chain to be read at first.
     pub(in crate::ethereum) patience: Duration,
 }

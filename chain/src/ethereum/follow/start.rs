@@ -41,7 +41,7 @@ pub(in crate::ethereum) async fn start(
                     contract,
                     chain,
                     start,
-                    journal: Mutex::new(Journal::new(start, manner.confirmations)),
+                    journal: Mutex::new(Journal::new(start, manner.confirmations, manner.kept)),
                     manner,
                     changed: signal::Sender::new(()),
                 });

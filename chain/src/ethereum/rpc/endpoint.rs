@@ -220,9 +220,8 @@ impl Endpoint {
         if let Ok(asked) = timeout(self.limit, asking).await {
             return asked;
         }
-        let connection = *self.checked();
-        if let (Transport::WebSocket(socket), Some(connection)) = (&self.transport, connection) {
-            socket.hang_up(connection).await;
+        if let Transport::WebSocket(socket) = &self.transport {
+            socket.hang_up().await;
         }
         Err(CallError::Timeout {
             endpoint: self.name.clone(),

@@ -78,12 +78,9 @@ impl WebSocket {
         Ok(link.0)
     }
 
-    /// Ends the connection if it is still that of this number: it does not answer.
-    pub(super) async fn hang_up(&self, number: u64) {
-        let mut link = self.link.lock().await;
-        if link.0 == number {
-            link.1 = None;
-        }
+    /// Ends the connection: it does not answer.
+    pub(super) async fn hang_up(&self) {
+        self.link.lock().await.1 = None;
     }
 
     pub(super) async fn call(
