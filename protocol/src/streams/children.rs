@@ -52,6 +52,10 @@ use crate::{
 const NAMED: usize = 4;
 /// Addresses of each.
 const ADDRESSES: usize = 2;
+/// Load from which a stream's children are told that there are many of them ...
+pub(super) const CROWDED: u8 = 192;
+/// ... and load down to which they have to go before they are told otherwise.
+const CALM: u8 = 128;
 /// Newcomers that a relayer is sent for each one that another node is: it takes more
 /// children, and stays longer.
 const RELAYER: u32 = 4;
@@ -114,6 +118,7 @@ impl Stream {
         {
             acknowledge(cx, child, load, state, path);
         }
+        self.tell_crowd(cx);
         self.tell_finish(cx);
         Admission::Taken
     }
@@ -267,6 +272,25 @@ impl Stream {
         }
         if let Some((transcoder, job)) = child.feed {
             feed_event(cx, transcoder, job, child.peer, false);
+        }
+        self.tell_crowd(cx);
+    }
+
+    /// Tells children that there have come to be many of them, or no longer are: while data
+    /// flows they hear of the load in no other way. Those for whom there is a less busy
+    /// node may go there.
+    fn tell_crowd(&mut self, cx: &mut Cx) {
+        let load = self.load(cx);
+        let crowded = load >= if self.crowded { CALM + 1 } else { CROWDED };
+        if crowded == self.crowded || !self.is_live() {
+            return;
+        }
+        self.crowded = crowded;
+        let (state, path) = (self.state(), self.path(cx));
+        for child in self.children.values_mut() {
+            if child.told_live == Some(true) && child.hold == Hold::Free && !child.is_standby() {
+                acknowledge(cx, child, load, state, path.clone());
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 use headwater_proto::{NoRouteReason, NodeId};
 
 use super::{
+    children::CROWDED,
     parents::{dial_lead, fed},
     stream::{Source, Stream},
     upstream::{Rivalry, Role, STANDBY, Upstream},
@@ -14,6 +15,13 @@ use crate::{cx::Cx, output::Failure, time::Time};
 const CLIMB: usize = 3;
 /// Shortest time between two such changes.
 const CLIMB_PAUSE: std::time::Duration = std::time::Duration::from_secs(20);
+/// A standby with so much less load than a crowded parent takes its place.
+const RELIEF: u8 = 96;
+/// SubAcks in a row by which a standby must be that much less busy.
+const RELIEF_ACKS: u8 = 4;
+/// One of so many children leaves a crowded parent with each SubAck of its standby, so
+/// that they do not all leave at once.
+const RELIEF_CHANCE: u64 = 8;
 /// For how long a parent that withheld something is asked last.
 const DISTRUST: std::time::Duration = std::time::Duration::from_secs(60);
 /// Neighbours of this kind that are remembered.
@@ -142,6 +150,12 @@ impl Stream {
             up.moved = Some(cx.now);
             return self.activate(cx, index, Rivalry::Moved);
         }
+        if !recent && self.is_relief(cx, index) {
+            if let Source::Remote(up) = &mut self.source {
+                up.moved = Some(cx.now);
+            }
+            return self.activate(cx, index, Rivalry::Moved);
+        }
         let Source::Remote(up) = &mut self.source else {
             return;
         };
@@ -149,6 +163,30 @@ impl Stream {
         if standby.ahead >= 3 && up.is_live() && up.rival().is_none() {
             self.activate(cx, index, Rivalry::Stalled);
         }
+    }
+
+    /// Whether the standby takes the parent's place because the parent is crowded: it has
+    /// been much less busy for a while, is no further from the owner, and it is this
+    /// child's turn. Who was moved stays for a while, and the parent says so when it is no
+    /// longer crowded: so nobody goes to and fro.
+    fn is_relief(&mut self, cx: &mut Cx, index: usize) -> bool {
+        let Source::Remote(up) = &mut self.source else {
+            return false;
+        };
+        let Some((load, depth)) = up.live().map(|p| (p.load, p.path.len())) else {
+            return false;
+        };
+        let free = up.rival().is_none() && self.local.jobs.is_empty();
+        let standby = &mut up.parents[index];
+        let lighter = load >= CROWDED
+            && standby.load.saturating_add(RELIEF) <= load
+            && standby.path.len() <= depth;
+        standby.lighter = if lighter {
+            standby.lighter.saturating_add(1)
+        } else {
+            0
+        };
+        free && standby.lighter >= RELIEF_ACKS && cx.random().is_multiple_of(RELIEF_CHANCE)
     }
 
     pub(crate) fn plan_standby(&mut self, cx: &mut Cx) {

@@ -80,6 +80,8 @@ pub(crate) struct Stream {
     pub(crate) stage: Stage,
     /// It has another parent since it was last settled.
     pub(crate) unsettled: bool,
+    /// Children were told that there are many of them.
+    pub(crate) crowded: bool,
     /// The path that children know of.
     pub(crate) told_path: Vec<u64>,
     /// Why it could not be had the last time.
@@ -107,6 +109,7 @@ impl Stream {
             claims: Claims::default(),
             stage: Stage::default(),
             unsettled: false,
+            crowded: false,
             told_path: Vec::new(),
             failed: None,
         }

@@ -92,6 +92,8 @@ pub(crate) struct Parent {
     pub(crate) firsts: u32,
     /// SubAcks in a row whose edge was ahead of what is here.
     pub(crate) ahead: u8,
+    /// SubAcks in a row by which it was much less busy than the parent.
+    pub(crate) lighter: u8,
     /// The job with whose claim it was asked.
     pub(crate) claim: Option<JobId>,
 }
@@ -112,6 +114,7 @@ impl Parent {
             load: 0,
             firsts: 0,
             ahead: 0,
+            lighter: 0,
             claim: None,
         }
     }
@@ -159,6 +162,7 @@ impl Parent {
         self.since = now;
         self.firsts = 0;
         self.ahead = 0;
+        self.lighter = 0;
     }
 
     pub(crate) fn announce(&mut self, slot: Slot) {

@@ -36,6 +36,45 @@ fn assert_a_tree(world: &World, stream: &StreamId) {
 }
 
 #[test]
+fn children_of_a_crowded_relay_spread_and_then_stay_where_they_are() {
+    let mut world = World::new(2, 7);
+    for relay in [1, 2] {
+        world.reconfigure(relay, |config| config.max_children = 8);
+        world.connect(0, relay);
+    }
+    let viewers: Vec<_> = (3..10).collect();
+    for viewer in &viewers {
+        world.connect(1, *viewer);
+        world.connect(2, *viewer);
+    }
+    let stream = world.publish();
+    world.subscribe(1, &stream);
+    world.subscribe(2, &stream);
+    world.run(200);
+    viewers.iter().for_each(|v| world.subscribe(*v, &stream));
+    world.stream(&stream, 0..5);
+    let of_one = |world: &World| {
+        let at_one = |v: &&usize| world.parent(**v, &stream) == Some(1);
+        viewers.iter().filter(at_one).count()
+    };
+    assert_eq!(of_one(&world), 7, "the nearer relay has them all");
+
+    world.stream(&stream, 5..155);
+    let spread = of_one(&world);
+    assert!((3..=4).contains(&spread), "{spread} are left");
+    for viewer in &viewers {
+        world.hosts[*viewer].events.clear();
+    }
+
+    world.stream(&stream, 155..235);
+    let moves = viewers.iter().map(|v| world.hosts[*v].events.len());
+    assert_eq!(moves.sum::<usize>(), 0, "nobody goes to and fro");
+    for viewer in viewers {
+        world.assert_whole(viewer, &stream, 0..235);
+    }
+}
+
+#[test]
 fn newcomers_are_sent_to_the_children_of_a_full_broadcaster() {
     let mut world = crowd(2, 6);
     let stream = world.publish();
