@@ -162,3 +162,25 @@ async fn more_than_the_limit_ends_the_watch_with_an_error_that_says_so() {
         Some(Err(LedgerError::TooDeep { .. }))
     ));
 }
+
+#[tokio::test]
+async fn a_chain_that_was_started_anew_is_not_taken_for_the_old_one() {
+    let mut anvil = Anvil::start();
+    let world = World::on(&anvil).await;
+    anvil.mine(300).await;
+    let ledger = world.ledger(&[anvil.http()]).await;
+    let mut watch = ledger.watch(None);
+    Store::default()
+        .follow(&mut watch, world.head().await)
+        .await;
+
+    anvil.restart();
+    anvil.mine(10).await;
+
+    let error = loop {
+        if let Err(error) = next(&mut watch).await.unwrap() {
+            break error;
+        }
+    };
+    assert!(matches!(error, LedgerError::TooDeep { .. }), "{error}");
+}

@@ -240,7 +240,7 @@ impl Driver {
         loop {
             let plan = self.shared.journal().history.plan(head.block.number);
             match plan {
-                Plan::Behind => return Err(Useless::Behind),
+                Plan::Behind => return Err(self.behind(of, head).await?),
                 Plan::Walk(walk) => match self.walk(of, walk, Some(head)).await? {
                     // A single endpoint may be right; what was settled stays until it has
                     // other blocks instead.
@@ -261,6 +261,19 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// Whether an endpoint whose newest block is older than all that can be compared is only
+    /// late, or has another chain.
+    async fn behind(&self, of: &Pinned, head: Header) -> Result<Useless, CallError> {
+        let start = self.shared.start;
+        let same =
+            head.block.number < start.number || block_at(of, start.number).await?.block == start;
+        Ok(if same {
+            Useless::Behind
+        } else {
+            Useless::Apart
+        })
     }
 
     /// Walks down to a settled block and settles what was found on the way. Gives `None`
