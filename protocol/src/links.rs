@@ -1,6 +1,6 @@
 //! The open links: credit, subscriptions by request id, liveness and violations.
 
-use std::collections::VecDeque;
+use std::{cmp::Ordering, collections::VecDeque};
 
 use headwater_proto::{AddressText, Message, NodeId, RequestId, Roles, RoutingKey};
 
@@ -15,31 +15,19 @@ const QUIET: std::time::Duration = std::time::Duration::from_secs(5);
 /// [`LinkState::allowance`].
 pub(crate) const GRACE: usize = 4096;
 
-/// One link.
+/// One link. What every message looks at comes first, on two lines of memory.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(crate) struct LinkState {
     pub(crate) peer: NodeId,
-    pub(crate) roles: Roles,
-    pub(crate) key: RoutingKey,
+    /// Our subscriptions at the neighbour.
+    pub(crate) up: Subs,
+    /// Last time anything came in.
+    pub(crate) heard: Time,
     /// Bytes of parts and chunks that may be sent now.
     pub(crate) credit: usize,
     /// What the credit is when the link is idle; the driver can't raise it beyond.
     pub(crate) credit_max: usize,
-    /// Something waits for credit.
-    pub(crate) starved: bool,
-    /// Last time anything came in.
-    pub(crate) heard: Time,
-    /// Nonce and time of a Ping without its Pong.
-    pub(crate) ping: Option<(u64, Time)>,
-    /// Our subscriptions at the neighbour.
-    pub(crate) up: Subs,
-    /// The neighbour's subscriptions here.
-    pub(crate) down: Subs,
-    /// Violations since `window`.
-    pub(crate) violations: u32,
-    pub(crate) window: Time,
-    /// Where others can dial the neighbour.
-    pub(crate) addresses: Vec<AddressText>,
     /// Bytes that may be sent on account of the neighbour's requests as long as none of
     /// its subscriptions is proven: to others, who did not ask for it, and to itself,
     /// where it is more than a short answer. It begins with [`GRACE`], grows by what the
@@ -47,6 +35,19 @@ pub(crate) struct LinkState {
     /// exist. So a stranger never makes a node send more than it sends itself, beyond
     /// the first few kilobytes.
     pub(crate) allowance: usize,
+    /// The neighbour's subscriptions here.
+    pub(crate) down: Subs,
+    /// Something waits for credit.
+    pub(crate) starved: bool,
+    pub(crate) roles: Roles,
+    pub(crate) key: RoutingKey,
+    /// Nonce and time of a Ping without its Pong.
+    pub(crate) ping: Option<(u64, Time)>,
+    /// Violations since `window`.
+    pub(crate) violations: u32,
+    pub(crate) window: Time,
+    /// Where others can dial the neighbour.
+    pub(crate) addresses: Vec<AddressText>,
     /// When somebody closer was last looked for on its account.
     pub(crate) looked: Option<Time>,
     /// Requests of the neighbour.
@@ -248,12 +249,28 @@ impl Links {
 
     fn search(&self, peer: &NodeId) -> Result<usize, usize> {
         let first = first_bytes(peer);
-        self.index.binary_search_by(|(other, place)| {
-            other.cmp(&first).then_with(|| {
+        // Ids are spread evenly, so each is near its place in an even row. Somebody who
+        // chooses ids can make it further, but a node has few links.
+        let len = self.index.len();
+        let guess = (u128::from(first) * len as u128) >> u64::BITS;
+        let mut at = usize::try_from(guess).unwrap_or(0);
+        while at > 0 && self.index[at - 1].0 >= first {
+            at -= 1;
+        }
+        while let Some((other, place)) = self.index.get(at)
+            && *other <= first
+        {
+            if *other == first {
                 let link = self.places[*place as usize].as_ref();
-                link.map(|link| &link.peer).cmp(&Some(peer))
-            })
-        })
+                match link.map(|link| &link.peer).cmp(&Some(peer)) {
+                    Ordering::Less => {}
+                    Ordering::Equal => return Ok(at),
+                    Ordering::Greater => break,
+                }
+            }
+            at += 1;
+        }
+        Err(at)
     }
 }
 

@@ -1,6 +1,6 @@
 //! One computer of a world: its node, its links, and what its people do.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use headwater_proto::{NodeId, Roles, SigningKey};
 use headwater_protocol::{Config, Node, Time};
@@ -29,6 +29,16 @@ impl HostIx {
     pub const fn at(self) -> usize {
         self.0 as usize
     }
+}
+
+/// What others have to know of a host again and again, and what never changes: apart from
+/// the hosts, so that a look at it touches little memory.
+#[derive(Debug, Clone, Copy)]
+pub struct Badge {
+    /// Who it is.
+    pub id: NodeId,
+    /// It keeps to the protocol.
+    pub honest: bool,
 }
 
 /// Whether a host runs.
@@ -97,16 +107,22 @@ pub struct Host {
     /// What its node was last started with.
     pub seed: [u8; 32],
     /// What its node is configured with when it starts.
-    pub config: Config,
+    pub config: Arc<Config>,
     lines: Vec<Line>,
     /// Nodes that Redirects have named to it, the newest last.
     named: VecDeque<NodeId>,
 }
 
 impl Host {
-    /// A host that has never run, with this many links to come.
+    /// A host that has never run, with this many links to come. It shares its configuration
+    /// with those in `configs` that have the same.
     #[must_use]
-    pub fn new(member: &Member, scenario: &Scenario, links: usize) -> Self {
+    pub fn new(
+        member: &Member,
+        scenario: &Scenario,
+        links: usize,
+        configs: &mut Vec<Arc<Config>>,
+    ) -> Self {
         let id = member.key.node_id();
         let mut config = Config::for_roles(member.roles);
         let children = if member.roles.broadcaster {
@@ -118,12 +134,19 @@ impl Host {
             config.max_children = children as usize;
         }
         config.max_peers = config.max_peers.max(links + SPARE_PEERS);
+        let config = match configs.iter().find(|known| ***known == config) {
+            Some(known) => Arc::clone(known),
+            None => {
+                configs.push(Arc::new(config));
+                Arc::clone(&configs[configs.len() - 1])
+            }
+        };
         Self {
             key: member.key.clone(),
             id,
             prefix: id.routing_key().prefix(),
             roles: member.roles,
-            node: Node::new(id, config.clone(), [0; 32], Time::default()),
+            node: Node::new(id, Arc::clone(&config), [0; 32], Time::default()),
             health: Health::Up,
             dialable: true,
             side: false,
@@ -149,7 +172,7 @@ impl Host {
 
     /// Starts its node anew; nothing of an earlier run is left.
     pub fn start(&mut self, seed: [u8; 32], now: Time) {
-        self.node = Node::new(self.id, self.config.clone(), seed, now);
+        self.node = Node::new(self.id, Arc::clone(&self.config), seed, now);
         self.health = Health::Up;
         self.starts += 1;
         self.seed = seed;
@@ -178,6 +201,15 @@ impl Host {
         self.hostile.is_none()
     }
 
+    /// What others have to know of it.
+    #[must_use]
+    pub const fn badge(&self) -> Badge {
+        Badge {
+            id: self.id,
+            honest: self.is_honest(),
+        }
+    }
+
     /// Its open links, by neighbour.
     #[must_use]
     pub fn lines(&self) -> &[Line] {
@@ -188,11 +220,12 @@ impl Host {
     #[must_use]
     pub fn line(&self, peer: &NodeId) -> Option<Line> {
         let tag = tag(peer);
-        let found = self
-            .lines
-            .binary_search_by_key(&tag, |line| line.tag)
-            .ok()?;
-        Some(self.lines[found])
+        // Keys are spread evenly, so each is near its place in an even row.
+        let guess = (u128::from(tag) * self.lines.len() as u128) >> u64::BITS;
+        let (before, after) = self.lines.split_at(usize::try_from(guess).unwrap_or(0));
+        let before = before.iter().rev().take_while(|line| line.tag >= tag);
+        let after = after.iter().take_while(|line| line.tag <= tag);
+        before.chain(after).find(|line| line.tag == tag).copied()
     }
 
     /// Adds a link; there is none to that neighbour yet.

@@ -52,8 +52,8 @@ pub struct Measure {
     pub control_messages: u64,
     /// Payload bytes that have arrived.
     pub arrived_bytes: u64,
-    /// Bytes that broadcasters sent, media and all.
-    pub owner_bytes: Vec<u64>,
+    /// Bytes of parts and chunks that each host sent.
+    pub media_from: Vec<u64>,
     /// Payload bytes that were there already, as nodes count them.
     pub duplicate_bytes: u64,
     /// Subscribers that were sent elsewhere.
@@ -100,7 +100,7 @@ impl Measure {
     pub fn new(hosts: usize) -> Self {
         Self {
             second_control: vec![0; hosts],
-            owner_bytes: vec![0; hosts],
+            media_from: vec![0; hosts],
             ..Self::default()
         }
     }
@@ -115,12 +115,12 @@ impl Measure {
     pub fn sent(&mut self, from: HostIx, message: &Message, size: usize) {
         if is_media(message) {
             self.media_bytes += size as u64;
+            self.media_from[from.at()] += size as u64;
         } else {
             self.control_bytes += size as u64;
             self.control_messages += 1;
             self.second_control[from.at()] += 1;
         }
-        self.owner_bytes[from.at()] += size as u64;
     }
 
     /// A message has come to its receiver.

@@ -119,6 +119,8 @@ pub struct Broadcast {
     pub begins: Time,
     /// Parts that were published.
     pub published: u64,
+    /// Bytes of one copy of what was published, headers and all, on a link.
+    pub media_bytes: u64,
     /// It was ended.
     pub ended: bool,
     /// Its owner's node knows of it.
@@ -138,6 +140,7 @@ impl Broadcast {
             stream: manifest.source(),
             begins,
             published: 0,
+            media_bytes: 0,
             ended: false,
             open: false,
             key,

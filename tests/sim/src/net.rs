@@ -22,7 +22,7 @@ pub const CONTROL_QUEUE: usize = 1024;
 /// Written bytes are reported once they are this many: the real driver's.
 const REPORT_BYTES: usize = 64 * 1024;
 /// Fewer are reported this long after the writer has written them all.
-const REPORT_AFTER: std::time::Duration = std::time::Duration::from_millis(500);
+const REPORT_AFTER: std::time::Duration = std::time::Duration::from_secs(2);
 /// What is sent within this time meets the same queues on its way.
 const BURST: std::time::Duration = std::time::Duration::from_millis(5);
 /// What arrives on a link within this time is taken in together.
@@ -71,7 +71,7 @@ pub struct Dir {
     pub open: bool,
     /// What arrives is dropped: the receiver has closed it or is gone.
     pub deaf: bool,
-    /// Requests of the sender that the receiver owes something.
+    /// Requests of the receiver that the sender owes something.
     pub asks: Vec<Ask>,
     /// Checks what comes of hostile senders, as the real driver checks all.
     pub verifier: Option<Box<LinkVerifier>>,

@@ -84,7 +84,8 @@ pub struct Report {
     pub control_messages_per_second_max: u32,
     /// Share of payload bytes that were there already.
     pub duplicate_bytes_ratio: f64,
-    /// What the busiest broadcaster sent, in bitrates of one stream.
+    /// Bytes of parts and chunks that the busiest broadcaster sent, for each byte of one copy
+    /// of all parts and chunks that it published; 0 where everybody is a broadcaster.
     pub broadcaster_uplink_ratio: f64,
     /// Nodes of the trees that have no viewer, at the end.
     pub unpaid_ratio: f64,
@@ -241,13 +242,15 @@ fn owed(world: &World, session: &Session) -> (u64, u64) {
     (to - from, had.saturating_sub(session.lost))
 }
 
-/// What the busiest broadcaster has sent since it began, in bitrates.
+/// What the busiest broadcaster has sent of its media, in copies.
 fn uplink(world: &World) -> f64 {
-    let since = world.now().as_micros().saturating_sub(BEGIN.as_micros());
-    let owners = (0..world.broadcasts.len()).filter_map(|b| world.owner(u32::try_from(b).ok()?));
-    let most = owners
-        .map(|HostIx(owner)| world.measure.owner_bytes[owner as usize])
-        .max();
-    let one = world.shape().bytes_per_second() * since / 1_000_000;
-    ratio(most.unwrap_or(0), one)
+    if world.scenario.workload == Workload::Route {
+        return 0.0;
+    }
+    let copies = world.broadcasts.iter().filter_map(|broadcast| {
+        let HostIx(owner) = world.find(&broadcast.stream.node)?;
+        let sent = world.measure.media_from[owner as usize];
+        Some(ratio(sent, broadcast.media_bytes))
+    });
+    copies.fold(0.0, f64::max)
 }

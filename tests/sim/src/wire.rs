@@ -1,6 +1,7 @@
 //! How long a message is on the wire, and a fingerprint of it for the trace hash.
 
-use headwater_proto::{Chunk, Message, Slot, encode};
+use bytes::Bytes;
+use headwater_proto::{Chunk, Message, Part, PartHeader, RequestId, Signed, Slot, encode};
 
 /// Protobuf tag of a field with a number below 16, and the length of a short body.
 const TAG: usize = 1;
@@ -65,6 +66,28 @@ pub fn measure(message: &Message) -> Option<(usize, u64)> {
             (head.len(), print)
         }
     })
+}
+
+/// Bytes on a link of one part or init, header and chunks, under a request id of two bytes.
+#[must_use]
+pub fn media_bytes(header: &Signed<PartHeader>, chunks: &[Bytes]) -> u64 {
+    let request = RequestId(1 << 13);
+    let slot = header.value().slot;
+    let part = Message::Part(Part {
+        request,
+        header: header.clone(),
+    });
+    let chunks = (0..=u16::MAX).zip(chunks).map(|(index, payload)| {
+        Message::Chunk(Chunk {
+            request,
+            slot,
+            index,
+            payload: payload.clone(),
+        })
+    });
+    let messages = std::iter::once(part).chain(chunks);
+    let sizes = messages.filter_map(|message| measure(&message));
+    sizes.map(|(size, _)| size as u64).sum()
 }
 
 /// Whether it carries media rather than talk about it.
@@ -165,8 +188,7 @@ fn first_eight(bytes: &[u8]) -> [u8; 8] {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-    use headwater_proto::{MediaInfo, Part, PartHeader, Ping, Position, RequestId, Signed};
+    use headwater_proto::{MediaInfo, Ping, Position};
 
     use super::*;
     use crate::media::tests::stream;

@@ -63,7 +63,7 @@ pub(super) fn report(report: &Report) -> String {
     line("duplicate bytes", percent(report.duplicate_bytes_ratio));
     line(
         "broadcaster uplink",
-        format!("{:.2} bitrates", report.broadcaster_uplink_ratio),
+        format!("{:.3} copies", report.broadcaster_uplink_ratio),
     );
     line("relays without viewer", percent(report.unpaid_ratio));
     if report.violations > 0 {

@@ -12,6 +12,7 @@ use crate::{
     hostile::TURN_MS,
     scenario::Workload,
     schedule::Deed,
+    wire,
 };
 
 /// A slow uplink has this part of its bandwidth.
@@ -36,12 +37,16 @@ impl World {
         if !std::mem::replace(&mut self.broadcasts[broadcast as usize].open, true) {
             self.command(owner, Command::Publish { stream });
             let (header, chunks) = self.broadcasts[broadcast as usize].init();
+            let bytes = wire::media_bytes(&header, &chunks);
+            self.broadcasts[broadcast as usize].media_bytes += bytes;
             self.command(owner, Command::Append { header, chunks });
         }
         let part = self.broadcasts[broadcast as usize].part(self.shape(), number);
         // What is published counts before anybody can be handed it.
         self.broadcasts[broadcast as usize].published += 1;
         let (header, chunks) = part;
+        let bytes = wire::media_bytes(&header, &chunks);
+        self.broadcasts[broadcast as usize].media_bytes += bytes;
         self.command(owner, Command::Append { header, chunks });
         if self.scenario.workload != Workload::Route {
             let next = self.broadcasts[broadcast as usize].due(self.shape(), number + 1);

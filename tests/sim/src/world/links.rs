@@ -256,13 +256,13 @@ impl World {
         let jitter = self.jitter(dir.latency_us());
         self.note(from, 0x20, print ^ u64::from(to.0));
         self.measure.sent(from, &message, size);
-        let honest = |host: HostIx| self.hosts[host.at()].is_honest();
+        let honest = |host: HostIx| self.badges[host.at()].honest;
         match (honest(from), honest(to)) {
             (false, true) => self.measure.from_hostile += size as u64,
             (true, false) if !wire::is_media(&message) => self.measure.to_hostile += size as u64,
             (true, false | true) | (false, false) => {}
         }
-        if self.hosts[from.at()].is_honest() {
+        if self.badges[from.at()].honest {
             if in_flight + cost > CREDIT {
                 let seen = || format!("{} bytes in flight to host {}", in_flight + cost, to.0);
                 self.checks.breach(self.now, from, Rule::Credit, seen);
@@ -301,7 +301,7 @@ impl World {
         let mut wrong = None;
         if checks::target(m).is_some() {
             let sender = &self.hosts[from.at()];
-            let peer = self.hosts[to.at()].id;
+            let peer = self.badges[to.at()].id;
             // Who was named in a Redirect may be asked whatever the distance.
             let strict = sender.roles.relayer && !sender.was_named(&peer);
             // Who wants the stream itself asks in its own name, whatever made it ask.
@@ -310,9 +310,9 @@ impl World {
         }
         // What is owed to those who ask for anything and everything is not kept.
         let list = match checks::whose(m) {
-            _ if !self.hosts[to.at()].is_honest() => None,
-            Whose::Own => Some(out),
-            Whose::Theirs => Some(back),
+            _ if !self.badges[to.at()].honest => None,
+            Whose::Own => Some(back),
+            Whose::Theirs => Some(out),
             Whose::Nobodys => None,
         };
         if let Some(dir) = list.and_then(|dir| self.net.get_mut(dir)) {
@@ -388,7 +388,7 @@ impl World {
             return;
         };
         let (from, to) = (dir.from, dir.to);
-        let peer = self.hosts[to.at()].id;
+        let peer = self.badges[to.at()].id;
         self.input(from, Input::Writable { peer, credit });
     }
 
@@ -413,15 +413,19 @@ impl World {
 
     fn received(&mut self, out: DirIx, message: Message) {
         let now = self.now;
+        let Some(dir) = self.net.get(out).filter(|dir| !dir.deaf) else {
+            return;
+        };
+        let (from, to, back) = (dir.from, dir.to, dir.back);
+        if checks::whose(&message) == Whose::Own
+            && let Some(back) = self.net.get_mut(back)
+        {
+            checks::arrived(&mut back.asks, &message, now);
+        }
         let Some(dir) = self.net.get_mut(out) else {
             return;
         };
-        let (from, to) = (dir.from, dir.to);
-        if dir.deaf {
-            return;
-        }
-        checks::arrived(&mut dir.asks, &message, now);
-        let peer = self.hosts[from.at()].id;
+        let peer = self.badges[from.at()].id;
         let input = match &mut dir.verifier {
             None => Input::Received {
                 from: peer,

@@ -20,7 +20,7 @@ pub use recording::Recording;
 use crate::{
     checks::{Checks, Passing, Rule, Session},
     dice::Dice,
-    host::{Health, Host, HostIx, tag},
+    host::{Badge, Health, Host, HostIx, tag},
     hostile::Hostile,
     measure::Measure,
     media::{Broadcast, Shape},
@@ -164,6 +164,7 @@ pub struct World {
         headwater_protocol::Priority,
     )>,
     attempts: Shelf<Attempt>,
+    badges: Vec<Badge>,
     /// Apart from the hosts, so that a look at it touches little memory.
     wakes: Vec<Wake>,
     /// What every node that can be dialled is said to listen at.
@@ -195,8 +196,9 @@ impl World {
             degrees[b.at()] += 1;
         }
         let hosts = plan.members.iter().zip(&degrees);
+        let mut configs = Vec::new();
         let mut hosts: Vec<_> = hosts
-            .map(|(member, links)| Host::new(member, &scenario, *links))
+            .map(|(member, links)| Host::new(member, &scenario, *links, &mut configs))
             .collect();
         choose_characters(&scenario, &mut hosts);
         let by_tag = (0..).map(HostIx).zip(&hosts);
@@ -225,6 +227,7 @@ impl World {
             late: Shelf::default(),
             late_sends: Shelf::default(),
             attempts: Shelf::default(),
+            badges: hosts.iter().map(Host::badge).collect(),
             wakes: vec![
                 Wake {
                     planned: None,
@@ -406,7 +409,7 @@ impl World {
     #[must_use]
     pub fn find(&self, id: &headwater_proto::NodeId) -> Option<HostIx> {
         let host = self.by_tag.get(&tag(id)).copied()?;
-        (self.hosts[host.at()].id == *id).then_some(host)
+        (self.badges[host.at()].id == *id).then_some(host)
     }
 
     /// A node by its number, for people.

@@ -194,9 +194,13 @@ impl World {
     /// Nobody owes an answer for longer than the core allows itself.
     fn check_answers(&mut self) {
         let mut wrong = Vec::new();
-        for dir in self.net.iter().filter(|dir| dir.open && !dir.deaf) {
-            let answerer = &self.hosts[dir.to.at()];
-            let asker = &self.hosts[dir.from.at()];
+        for dir in self.net.iter() {
+            let asks = self.net.get(dir.back);
+            if !asks.is_some_and(|asks| asks.open && !asks.deaf) {
+                continue;
+            }
+            let answerer = &self.hosts[dir.from.at()];
+            let asker = &self.hosts[dir.to.at()];
             let both = [answerer, asker];
             if !both.iter().all(|host| host.is_up() && host.is_honest()) {
                 continue;
@@ -211,7 +215,7 @@ impl World {
                     checks::AskKind::Master | checks::AskKind::Once => once,
                 };
                 if millis(self.now, owed.since) > limit {
-                    wrong.push((dir.to, dir.from, owed));
+                    wrong.push((dir.from, dir.to, owed));
                 }
             }
         }

@@ -419,7 +419,7 @@ fn ring_beyond_its_bound_is_noticed() {
     let mut world = World::new(small());
     // The nodes run already, with the bounds of before.
     for host in &mut world.hosts {
-        host.config.ring_bytes = 1000;
+        std::sync::Arc::make_mut(&mut host.config).ring_bytes = 1000;
     }
 
     assert_eq!(broken(world), [Rule::Queues].into());
