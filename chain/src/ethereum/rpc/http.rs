@@ -1,6 +1,7 @@
 //! JSON-RPC over HTTP: one POST per request.
 
 use std::{
+    fmt,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
@@ -36,13 +37,19 @@ pub(super) enum Failure {
     Refused(JsonRpcError),
 }
 
-#[derive(Debug)]
 pub(super) struct Http {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     /// Without user and password, which go into a header of their own.
     uri: Uri,
     authorization: Option<HeaderValue>,
     next: AtomicU64,
+}
+
+impl fmt::Debug for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The URL may have a key in it.
+        f.write_str("Http(..)")
+    }
 }
 
 impl Http {

@@ -197,3 +197,32 @@ fn tls() -> Result<rustls::ClientConfig, rustls::Error> {
         .with_safe_default_protocol_versions()?;
     Ok(builder.with_platform_verifier()?.with_no_client_auth())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_a_key_is_in_nothing_that_is_printed() {
+        let urls = ["https://u:hush@a.example/hush?hush", "wss://a.example/hush"];
+        let urls = urls.map(|url| url.parse().unwrap());
+        let endpoints = Endpoints::new(&urls, None, Duration::from_secs(1)).unwrap();
+
+        let shown = format!(
+            "{endpoints:?} {:?} {:?}",
+            endpoints.status(),
+            endpoints.in_order()
+        );
+
+        assert!(
+            shown.contains("a.example") && !shown.contains("secret"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn no_endpoint_at_all_is_an_error() {
+        let none = Endpoints::new(&[], None, Duration::from_secs(1));
+        assert!(matches!(none, Err(LedgerError::Endpoints(_))));
+    }
+}
