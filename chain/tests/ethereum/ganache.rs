@@ -29,6 +29,8 @@ const PROGRAM: &str = "
 struct Ganache {
     child: Child,
     port: u16,
+    /// It leaves its database behind.
+    _dir: tempfile::TempDir,
 }
 
 impl Ganache {
@@ -39,8 +41,10 @@ impl Ganache {
             installed,
             "ganache is not installed; run scripts/contracts install"
         );
+        let dir = tempfile::tempdir().unwrap();
         let mut command = Command::new("node");
         command.current_dir(folder).args(["-e", PROGRAM]);
+        command.env("TMPDIR", dir.path());
         command.args(PEOPLE.map(|account| account.to_string()));
         let mut child = command
             .stdout(Stdio::piped())
@@ -55,7 +59,11 @@ impl Ganache {
         // What it says afterwards has to go somewhere.
         std::thread::spawn(move || lines.count());
         let port = port.expect("ganache says where it listens");
-        Self { child, port }
+        Self {
+            child,
+            port,
+            _dir: dir,
+        }
     }
 }
 
