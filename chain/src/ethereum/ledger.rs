@@ -8,6 +8,7 @@ use super::{
     eip712::Domain,
     follow::{self, Manner, Shared},
     rpc::{EndpointStatus, Endpoints},
+    write::Writer,
 };
 use crate::{
     ledger::{Cursor, Future, JobFilter, Ledger, LedgerError, NewJob, Watch},
@@ -55,6 +56,9 @@ impl ChainSettings {
     }
 }
 
+/// How often a block that is to settle is waited for.
+const SETTLING: u32 = 30;
+
 /// The contract on a chain.
 ///
 /// One task follows the chain for all of it, for as long as this lives.
@@ -62,6 +66,8 @@ impl ChainSettings {
 pub struct EthereumLedger {
     shared: Arc<Shared>,
     task: JoinHandle<()>,
+    /// Makes its changes; without one it is only read.
+    writer: Option<Writer>,
 }
 
 /// Where a ledger is on its chain.
@@ -89,7 +95,39 @@ impl EthereumLedger {
         let (endpoints, contract) = (settings.endpoints, settings.contract);
         let started = follow::start(endpoints, contract, settings.deployed_at, manner);
         let (shared, task) = Box::pin(started).await?;
-        Ok(Self { shared, task })
+        Ok(Self {
+            shared,
+            task,
+            writer: None,
+        })
+    }
+
+    /// With changes, all of which are those of one account.
+    #[must_use]
+    pub fn writing(mut self, writer: Writer) -> Self {
+        self.writer = Some(writer);
+        self
+    }
+
+    fn writer(&self) -> Result<&Writer, LedgerError> {
+        self.writer.as_ref().ok_or(LedgerError::NoAccount)
+    }
+
+    /// Waits until a block that is there is settled, which takes its time where blocks are
+    /// slow and many confirmations are asked for.
+    async fn settled(&self, block: u64) -> Result<(), LedgerError> {
+        for _ in 1..SETTLING {
+            if self.reached(block).await.is_ok() {
+                return Ok(());
+            }
+        }
+        self.reached(block).await
+    }
+
+    /// A job as soon as a block is settled.
+    async fn job_after(&self, id: JobId, block: u64) -> Result<Job, LedgerError> {
+        self.settled(block).await?;
+        self.job(id).await?.ok_or(LedgerError::UnknownJob(id))
     }
 
     /// Where it is on its chain.
@@ -124,12 +162,20 @@ impl Ledger for EthereumLedger {
         }
     }
 
-    fn register(&self, _: Transcoder) -> Future<'_, ()> {
-        Box::pin(async { Err(LedgerError::NoAccount) })
+    fn register(&self, transcoder: Transcoder) -> Future<'_, ()> {
+        Box::pin(async move {
+            match self.writer()?.register(&transcoder).await? {
+                Some(block) => self.settled(block).await,
+                None => Ok(()),
+            }
+        })
     }
 
-    fn unregister(&self, _: Address) -> Future<'_, ()> {
-        Box::pin(async { Err(LedgerError::NoAccount) })
+    fn unregister(&self, address: Address) -> Future<'_, ()> {
+        Box::pin(async move {
+            let block = self.writer()?.unregister(address).await?;
+            self.settled(block).await
+        })
     }
 
     fn transcoders(&self) -> Future<'_, Vec<Transcoder>> {
@@ -139,8 +185,11 @@ impl Ledger for EthereumLedger {
         )
     }
 
-    fn create_job(&self, _: NewJob) -> Future<'_, Job> {
-        Box::pin(async { Err(LedgerError::NoAccount) })
+    fn create_job(&self, job: NewJob) -> Future<'_, Job> {
+        Box::pin(async move {
+            let (id, block) = self.writer()?.create_job(&job).await?;
+            self.job_after(id, block).await
+        })
     }
 
     fn job(&self, id: JobId) -> Future<'_, Option<Job>> {
@@ -157,16 +206,25 @@ impl Ledger for EthereumLedger {
         Box::pin(self.shared.settled(answer))
     }
 
-    fn acknowledge(&self, _: JobId, _: Address) -> Future<'_, Job> {
-        Box::pin(async { Err(LedgerError::NoAccount) })
+    fn acknowledge(&self, id: JobId, transcoder: Address) -> Future<'_, Job> {
+        Box::pin(async move {
+            let block = self.writer()?.acknowledge(id, transcoder).await?;
+            self.job_after(id, block).await
+        })
     }
 
-    fn reassign(&self, _: JobId) -> Future<'_, Job> {
-        Box::pin(async { Err(LedgerError::NoAccount) })
+    fn reassign(&self, id: JobId) -> Future<'_, Job> {
+        Box::pin(async move {
+            let block = self.writer()?.reassign(id).await?;
+            self.job_after(id, block).await
+        })
     }
 
-    fn end_job(&self, _: JobId) -> Future<'_, Job> {
-        Box::pin(async { Err(LedgerError::NoAccount) })
+    fn end_job(&self, id: JobId) -> Future<'_, Job> {
+        Box::pin(async move {
+            let block = self.writer()?.end_job(id).await?;
+            self.job_after(id, block).await
+        })
     }
 
     fn watch(&self, from: Option<Cursor>) -> Watch {

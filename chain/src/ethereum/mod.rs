@@ -3,6 +3,7 @@
 mod account;
 mod action;
 mod claim;
+mod claims;
 mod contract;
 mod eip712;
 pub mod election;
@@ -21,6 +22,7 @@ mod write;
 pub use account::{Account, Made, Standing};
 pub use action::{Action, Opening, Rules};
 pub use claim::{Claim, digest, recover};
+pub use claims::{ClaimConfig, ClaimRecord, ClaimState, Claims};
 pub use eip712::Domain;
 pub use key::{Key, KeyError};
 pub use ledger::{ChainSettings, ChainStatus, EthereumLedger};

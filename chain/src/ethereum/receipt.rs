@@ -94,8 +94,13 @@ impl Receipt {
     /// for the other.
     #[must_use]
     pub fn leaf(&self, stream: &str) -> [u8; 32] {
+        self.leaf_of(keccak256(stream))
+    }
+
+    /// The same from the hash of the stream's id, which is what the contract keeps.
+    pub(super) fn leaf_of(&self, stream: [u8; 32]) -> [u8; 32] {
         let mut bytes = vec![0];
-        bytes.extend_from_slice(&keccak256(stream));
+        bytes.extend_from_slice(&stream);
         bytes.extend_from_slice(&self.to_bytes());
         keccak256(bytes)
     }

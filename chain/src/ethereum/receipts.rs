@@ -85,6 +85,37 @@ impl Receipts {
         self.select(job, claim, first, last)
     }
 
+    /// The jobs that have receipts, in order.
+    ///
+    /// # Errors
+    /// When the journal fails.
+    pub fn jobs(&self) -> Result<Vec<JobId>, JournalError> {
+        let mut jobs = Vec::new();
+        let mut from = prefix(JobId(0));
+        while let Some((name, _)) = self.journal.scan(PREFIX, &from, 1)?.into_iter().next() {
+            let number = name.get(PREFIX.len()..PREFIX.len() + 20);
+            let number = number.and_then(|number| number.parse().ok());
+            let job = number.ok_or_else(|| damaged(&name))?;
+            jobs.push(JobId(job));
+            match job.checked_add(1) {
+                Some(next) => from = prefix(JobId(next)),
+                None => break,
+            }
+        }
+        Ok(jobs)
+    }
+
+    /// The changes of a journal that remove all receipts of a job.
+    ///
+    /// # Errors
+    /// When the journal fails.
+    pub fn removed(&self, job: JobId) -> Result<Vec<Change>, JournalError> {
+        let prefix = prefix(job);
+        let entries = self.journal.scan(&prefix, &prefix, usize::MAX)?;
+        let remove = |(key, _)| Change::Remove { key };
+        Ok(entries.into_iter().map(remove).collect())
+    }
+
     /// The changes of a journal that say that receipts are in a claim.
     #[must_use]
     pub fn claimed(job: JobId, claim: u64, receipts: &[Receipt]) -> Vec<Change> {
@@ -130,8 +161,11 @@ impl Receipts {
 /// Entries read at a time.
 const PAGE: usize = 1024;
 
+/// Where receipts stand in the journal.
+const PREFIX: &str = "receipt/";
+
 fn prefix(job: JobId) -> String {
-    format!("receipt/{:020}/", job.0)
+    format!("{PREFIX}{:020}/", job.0)
 }
 
 fn key(job: JobId, number: u64) -> String {
@@ -146,7 +180,11 @@ fn read(key: &str, value: &[u8]) -> Result<(u64, Receipt), JournalError> {
     let read = value
         .split_first_chunk()
         .and_then(|(claim, rest)| Some((u64::from_be_bytes(*claim), Receipt::from_bytes(rest)?)));
-    read.ok_or_else(|| JournalError(format!("the entry {key} is damaged")))
+    read.ok_or_else(|| damaged(key))
+}
+
+fn damaged(key: &str) -> JournalError {
+    JournalError(format!("the entry {key} is damaged"))
 }
 
 #[cfg(test)]
@@ -191,6 +229,10 @@ mod tests {
         assert_eq!(receipts.list(job, 5, 2).unwrap(), [5, 9].map(receipt));
         assert!(receipts.has(job, 100).unwrap());
         assert!(!receipts.has(job, 101).unwrap());
+
+        assert_eq!(receipts.jobs().unwrap(), [job, JobId(70)]);
+        journal.apply(receipts.removed(job).unwrap()).unwrap();
+        assert_eq!(receipts.jobs().unwrap(), [JobId(70)]);
     }
 
     #[test]

@@ -77,6 +77,23 @@ impl View<'_> {
         Ok((live != 0).then_some(JobId(live)))
     }
 
+    pub(super) async fn holding(
+        self,
+        id: JobId,
+        account: Address,
+    ) -> Result<contract::Holding, TransactionError> {
+        let call = contract::HoldingOfCall {
+            job_id: id.0.into(),
+            account: account.0.into(),
+        };
+        self.read(call).await
+    }
+
+    pub(super) async fn claim(self, claim: u64) -> Result<contract::Claim, TransactionError> {
+        let claim_id = claim.into();
+        self.read(contract::ClaimOfCall { claim_id }).await
+    }
+
     /// Whether anyone could be elected for a job by a block that is not mined yet.
     pub(super) async fn has_candidates(
         self,

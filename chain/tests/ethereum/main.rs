@@ -6,6 +6,7 @@ mod anvil;
 mod faults;
 mod follow;
 mod ganache;
+mod money;
 mod proxy;
 mod reorg;
 mod store;
