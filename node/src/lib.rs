@@ -9,6 +9,7 @@ pub mod config;
 pub mod driver;
 pub mod http;
 pub mod jobs;
+pub mod ledger;
 mod mutex;
 pub mod net;
 pub mod pipeline;

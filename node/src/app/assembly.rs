@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use headwater_chain::{JobBook, Ledger as _, Transcoder, Wei, ethereum::Key};
+use headwater_chain::{
+    Address, NodeKey, Transcoder, Wei,
+    ethereum::{ClaimConfig, Claims, Key},
+};
 use headwater_proto::{NodeId, SigningKey};
 use headwater_protocol::{Config as CoreConfig, Node, Time, record::Recorder};
 use tokio::sync::mpsc;
@@ -15,16 +18,16 @@ use tracing::{info, warn};
 use super::{App, StartError, answers::Answerer, encoders};
 use crate::{
     clock,
-    config::{Config, read_password},
+    config::{AccountError, Config, KEYSTORE, LedgerConfig},
     driver::{self, Ask, Core},
     http::{self, Admin, Public, Readiness, Traffic},
     jobs::{Jobs, JobsConfig},
+    ledger::{self, Keeper, Make, Means, Opened},
     net::{self, NetConfig, NetHandle},
     pipeline::{
         Broadcasts, BroadcastsConfig, Hook, Library, LibraryConfig, Transcoding, TranscodingConfig,
     },
     receipts::{Books, CollectorConfig},
-    secret::Secret,
     status::{self, About},
     store::Store,
 };
@@ -71,8 +74,8 @@ impl<'a> Assembly<'a> {
 
     /// Starts all parts. What can fail fails before anything is announced.
     pub(super) async fn run(self) -> Result<App, StartError> {
-        let ledger = self.config.ledger.as_deref();
-        let ledger = ledger.map(JobBook::open).transpose()?;
+        let key = self.account_key()?;
+        let ledger = self.ledger(key.as_ref()).await?;
         if self.config.roles.transcoder && ledger.is_none() {
             return Err(StartError::NoLedger);
         }
@@ -86,16 +89,15 @@ impl<'a> Assembly<'a> {
             self.tasks,
             self.stop.clone(),
         );
-        // A job book pays nobody.
-        let books = Books::default();
+        let books = self.books(ledger.as_ref(), key.as_ref());
         let transcoding = self.transcoding(&core, &library, &books);
-        let jobs = match ledger {
-            Some(ledger) => Some(
-                self.jobs(ledger, &net, transcoding.as_ref(), &books)
-                    .await?,
-            ),
-            None => None,
-        };
+        let jobs = ledger.as_ref().map(|opened| {
+            let transcoder = key.clone().zip(transcoding.clone());
+            self.jobs(opened, &net, transcoder, &books)
+        });
+        if let Some(opened) = &ledger {
+            self.keep(opened);
+        }
         let collector = jobs.as_ref().and_then(|jobs| jobs.collector(core.clone()));
         if let Some(collector) = &collector {
             self.tasks.spawn(collector.clone().run(self.stop.clone()));
@@ -231,30 +233,62 @@ impl<'a> Assembly<'a> {
         })
     }
 
-    /// What the node has to do with its ledger; a transcoder registers in it.
-    async fn jobs(
-        &self,
-        ledger: JobBook,
-        net: &NetHandle,
-        transcoding: Option<&Arc<Transcoding>>,
-        books: &Books,
-    ) -> Result<Arc<Jobs>, StartError> {
-        let transcoder = match transcoding {
-            None => None,
-            Some(transcoding) => {
-                let key = transcoder_key(self.config)?;
-                register(&ledger, &key, self.node).await?;
-                Some((key, transcoding.clone()))
-            }
+    /// The account of a transcoder, and on a chain of a broadcaster too.
+    fn account_key(&self) -> Result<Option<Key>, StartError> {
+        let config = self.config;
+        let on_chain = matches!(config.ledger, Some(LedgerConfig::Chain(_)));
+        if !(config.roles.transcoder || config.roles.broadcaster && on_chain) {
+            return Ok(None);
+        }
+        let keystore = config.data_dir.join(KEYSTORE);
+        if let Some(key) = config.account.key(Some(&keystore))? {
+            return Ok(Some(key));
+        }
+        let key = Key::random();
+        let password = config.account.password().map_err(AccountError::from)?;
+        key.save(&keystore, password.expose())
+            .map_err(AccountError::from)?;
+        info!(address = %key.address(), keystore = %keystore.display(), "made a key");
+        Ok(Some(key))
+    }
+
+    /// The ledger, in which a transcoder registers.
+    async fn ledger(&self, key: Option<&Key>) -> Result<Option<Opened>, StartError> {
+        let Some(config) = &self.config.ledger else {
+            return Ok(None);
         };
-        Ok(Jobs::new(
-            Arc::new(ledger),
+        let means = Means {
+            key: key.cloned(),
+            spend_limit: Some(self.config.jobs.spend_limit),
+            journal: self.store.clone(),
+        };
+        let opened = ledger::open(config, means, Make::IfMissing).await?;
+        if let Some(key) = key.filter(|_| self.config.roles.transcoder) {
+            register(&opened, key.address(), self.node).await?;
+        }
+        Ok(Some(opened))
+    }
+
+    /// What the node has to do with its ledger.
+    fn jobs(
+        &self,
+        opened: &Opened,
+        net: &NetHandle,
+        transcoder: Option<(Key, Arc<Transcoding>)>,
+        books: &Books,
+    ) -> Arc<Jobs> {
+        let chain = opened.chain.as_ref();
+        let writer = chain.and_then(|chain| chain.writer.as_ref());
+        Jobs::new(
+            opened.ledger.clone(),
             self.store.clone(),
             net.clone(),
             self.key.clone(),
             JobsConfig {
                 allow_private: self.config.allow_private_dials,
                 profiles: self.config.ladder.names().map(str::to_owned).collect(),
+                max_price: self.config.jobs.max_price,
+                account: writer.map(|writer| writer.account().address()),
                 reassign_after: self.config.reassign_after,
                 collector: CollectorConfig {
                     max_unpaid: self.config.max_unpaid,
@@ -262,7 +296,36 @@ impl<'a> Assembly<'a> {
             },
             transcoder,
             books.clone(),
-        ))
+        )
+    }
+
+    /// What is kept about work that a chain pays for. A job book pays nobody.
+    fn books(&self, ledger: Option<&Opened>, key: Option<&Key>) -> Books {
+        let chain = ledger.and_then(|opened| opened.chain.as_ref());
+        let writer = chain.and_then(|chain| chain.writer.as_ref());
+        match (writer, key) {
+            (Some(writer), Some(key)) => {
+                let account = writer.account();
+                let domain = account.domain();
+                Books::of_chain(account.journal(), self.key.clone(), key.clone(), domain)
+            }
+            (None | Some(_), _) => Books::default(),
+        }
+    }
+
+    /// Looks after what is under way on a chain.
+    fn keep(&self, opened: &Opened) {
+        let Some(chain) = &opened.chain else {
+            return;
+        };
+        let Some(writer) = &chain.writer else {
+            return;
+        };
+        let account = writer.account().clone();
+        let claims = self.config.roles.transcoder;
+        let claims = claims.then(|| Claims::new(account, ClaimConfig::default()));
+        let keeper = Keeper::new(chain.clone(), writer.clone(), claims);
+        self.tasks.spawn(keeper.run(self.stop.clone()));
     }
 
     fn broadcasts(
@@ -323,43 +386,34 @@ impl<'a> Assembly<'a> {
     }
 }
 
-fn transcoder_key(config: &Config) -> Result<Key, StartError> {
-    let password = match &config.password_file {
-        None => Secret::from(""),
-        Some(path) => read_password(path)?,
-    };
-    if config.keystore.exists() {
-        return Ok(Key::load(&config.keystore, password.expose())?);
-    }
-    let key = Key::random();
-    key.save(&config.keystore, password.expose())?;
-    info!(address = %key.address(), keystore = %config.keystore.display(), "made a key");
-    Ok(key)
-}
-
 /// A transcoder that is not in the job book puts itself there, for nothing and with the
-/// least stake; `headwater ledger register` changes the terms.
-async fn register(ledger: &JobBook, key: &Key, node: NodeId) -> Result<(), StartError> {
-    let own = headwater_chain::NodeKey(*node.public_key());
-    let known = ledger.transcoders().await?;
-    let same = |known: &&Transcoder| known.address == key.address();
-    let terms = match known.iter().find(same) {
-        Some(known) if known.node == own => return Ok(()),
-        Some(known) => known.clone(),
+/// least stake; `headwater ledger register` changes the terms. On a chain that costs a
+/// stake, so it has to be done by hand.
+async fn register(opened: &Opened, own: Address, node: NodeId) -> Result<(), StartError> {
+    let key = NodeKey(*node.public_key());
+    let known = opened.ledger.transcoders().await?;
+    let terms = match known.into_iter().find(|known| known.address == own) {
+        Some(known) if known.node == key => return Ok(()),
+        Some(known) => known,
+        None if opened.chain.is_some() => {
+            warn!(address = %own, %node, "not registered; see `headwater ledger register`");
+            return Ok(());
+        }
         None => Transcoder {
-            address: key.address(),
-            node: own,
+            address: own,
+            node: key,
             price_per_segment: Wei(0),
             stake: Wei(1),
         },
     };
-    ledger.register(Transcoder { node: own, ..terms }).await?;
-    info!(address = %key.address(), "registered in the job book");
+    let terms = Transcoder { node: key, ..terms };
+    opened.ledger.register(terms).await?;
+    info!(address = %own, "registered in the ledger");
     Ok(())
 }
 
 fn hook(config: &Config, jobs: Option<Arc<Jobs>>, tasks: TaskTracker) -> Hook {
-    let create = config.create_jobs;
+    let create = config.jobs.create;
     Arc::new(move |stream, began| {
         let (Some(jobs), true) = (jobs.clone(), create) else {
             return;

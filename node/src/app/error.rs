@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use headwater_chain::{LedgerError, ethereum::KeyError};
+use headwater_chain::LedgerError;
 
-use crate::{config::PasswordError, http::BindError, net::NetError, store::StoreError};
+use crate::{config::AccountError, http::BindError, net::NetError, store::StoreError};
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -29,12 +29,9 @@ pub enum StartError {
     /// The ledger.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// The transcoder's key.
+    /// The node's account.
     #[error(transparent)]
-    Key(#[from] KeyError),
-    /// The password of the transcoder's key.
-    #[error(transparent)]
-    Password(#[from] PasswordError),
+    Account(#[from] AccountError),
     /// A transcoder without a ledger gets no jobs.
     #[error("a transcoder needs a ledger to get jobs from; add --ledger file:PATH")]
     NoLedger,

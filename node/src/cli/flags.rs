@@ -65,10 +65,22 @@ pub(super) struct NodeArgs {
     /// see flags: better say it in the file or the environment
     #[arg(long, value_name = "NAME=KEY", value_delimiter = ',')]
     publish_key: Option<Vec<Secret>>,
-    /// The ledger of jobs: file:PATH, a job book that several nodes of one machine share
-    #[arg(long, value_name = "URL")]
-    ledger: Option<String>,
-    /// Create a transcoding job when a broadcast begins [default: yes, with a ledger]
+    /// The ledger of jobs: file:PATH, a job book that several nodes of one machine share,
+    /// or ws(s)://… or http(s)://… of a chain; repeatable for a chain, the next is asked
+    /// when one fails
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    ledger: Option<Vec<String>>,
+    /// Address of the contract on the chain
+    #[arg(long, value_name = "0x…")]
+    contract: Option<String>,
+    /// Blocks that must follow a block until what is in it counts, 0 to 64 [default: 2]
+    #[arg(long, value_name = "BLOCKS")]
+    confirmations: Option<String>,
+    /// Wei paid for a unit of gas at most [default: 200000000000]
+    #[arg(long, value_name = "WEI")]
+    max_fee: Option<String>,
+    /// Create a transcoding job when a broadcast begins
+    /// [default: yes with a job book, no with a chain]
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "yes", value_name = "yes|no")]
     create_jobs: Option<String>,
     /// Create no transcoding jobs
@@ -82,7 +94,14 @@ pub(super) struct NodeArgs {
     /// should pay for, 10 to 1000 [default: 30]
     #[arg(long, value_name = "NUMBER")]
     max_unpaid: Option<String>,
-    /// Keystore of the transcoder's Ethereum key, which must exist
+    /// Wei paid for a segment at most; needed for --create-jobs on a chain
+    #[arg(long, value_name = "WEI")]
+    max_price: Option<String>,
+    /// Wei that may be reserved for jobs within 24 hours, on a chain
+    /// [default: 10000000000000000]
+    #[arg(long, value_name = "WEI")]
+    spend_limit: Option<String>,
+    /// Keystore of the node's Ethereum key, which must exist
     /// [default: DATA_DIR/ethereum.json, made on the first start]
     #[arg(long, value_name = "FILE")]
     keystore: Option<String>,
@@ -124,6 +143,11 @@ impl NodeArgs {
             .flag(Setting::Rtmp, self.rtmp)
             .flag(Setting::PublishKey, self.publish_key)
             .flag(Setting::Ledger, self.ledger)
+            .flag(Setting::Contract, self.contract)
+            .flag(Setting::Confirmations, self.confirmations)
+            .flag(Setting::MaxFee, self.max_fee)
+            .flag(Setting::MaxPrice, self.max_price)
+            .flag(Setting::SpendLimit, self.spend_limit)
             .flag(Setting::CreateJobs, self.create_jobs.or(create_jobs))
             .flag(Setting::ReassignAfter, self.reassign_after)
             .flag(Setting::MaxUnpaid, self.max_unpaid)

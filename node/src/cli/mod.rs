@@ -1,12 +1,14 @@
 //! The command line: what can be asked of the program, and its exit codes. 0 is success,
 //! 1 a command that failed, 2 a command line or configuration that was refused.
 
-mod book;
 mod demo;
 mod flags;
+mod job;
 mod keys;
+mod ledger;
 mod node;
 mod peers;
+mod place;
 mod publish;
 mod running;
 mod status;
@@ -66,10 +68,10 @@ enum Command {
     Key(keys::KeyCommand),
     /// Transcoding jobs in a ledger
     #[command(subcommand)]
-    Job(book::JobCommand),
-    /// Transcoders in a ledger
+    Job(Box<job::JobCommand>),
+    /// Transcoders in a ledger, and what an account has in one on a chain
     #[command(subcommand)]
-    Ledger(book::LedgerCommand),
+    Ledger(Box<ledger::LedgerCommand>),
     /// Look at a node's configuration without running it
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -170,12 +172,12 @@ fn dispatch(command: Command, said: Environment) -> Result<(), Failure> {
             keys::run(command, said)?;
         }
         Command::Job(command) => {
-            let path = command.book().path(&raw)?;
-            work(&log(&raw)?, book::run_job(command, path))?;
+            let place = command.place(&said)?;
+            work(&log(&raw)?, job::run(*command, place))?;
         }
         Command::Ledger(command) => {
-            let path = command.book().path(&raw)?;
-            work(&log(&raw)?, book::run_ledger(command, path))?;
+            let place = command.place(&raw)?;
+            work(&log(&raw)?, ledger::run(*command, place))?;
         }
         Command::Completions { shell } => {
             log(&raw)?;

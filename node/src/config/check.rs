@@ -3,15 +3,20 @@
 
 use std::{fmt::Display, path::PathBuf};
 
+use headwater_chain::{
+    Address, Wei,
+    ethereum::{EndpointUrl, Key},
+};
 use headwater_media::PackagerConfig;
 use headwater_proto::Roles;
 
 use super::{
-    Config, PublishKey,
+    AccountConfig, ChainConfig, Config, JobCreation, LedgerConfig, PublishKey,
+    environment::PRIVATE_KEY,
     error::{ConfigErrors, Problem},
     raw::{Raw, Source, Value, without_secret},
     setting::Setting,
-    value,
+    value::{self, LedgerUrl},
 };
 use crate::{
     net::{Purpose, check_address},
@@ -39,19 +44,45 @@ impl Raw {
         self.only(Check::logging)
     }
 
-    /// The job book that a command is about.
+    /// The ledger that a command is about.
     ///
     /// # Errors
-    /// When none was named, or not as `file:PATH`.
-    pub fn job_book(self) -> Result<PathBuf, ConfigErrors> {
-        self.only(|check| match check.text(Setting::Ledger, value::ledger) {
+    /// When none was named, or not as it should be.
+    pub fn ledger(self) -> Result<LedgerConfig, ConfigErrors> {
+        self.only(|check| match check.ledger() {
             Some(None) => check.missing(
                 Setting::Ledger,
-                "a ledger is needed, such as --ledger file:PATH",
+                "a ledger is needed, such as --ledger file:PATH or --ledger wss://…",
             ),
-            Some(book) => book,
+            Some(ledger) => ledger,
             None => None,
         })
+    }
+
+    /// The chain that a command is about, which may have no contract yet.
+    ///
+    /// # Errors
+    /// When none was named, or not as it should be.
+    pub fn chain(self) -> Result<ChainConfig, ConfigErrors> {
+        self.only(|check| {
+            let endpoints = check.ledger_urls()?.1;
+            let no_contract = Address([0; 20]);
+            match check.chain(endpoints, Some(no_contract))? {
+                Some(chain) => Some(chain),
+                None => check.missing(
+                    Setting::Ledger,
+                    "this needs a chain: --ledger ws(s)://… or http(s)://…",
+                ),
+            }
+        })
+    }
+
+    /// Whose account a command uses.
+    ///
+    /// # Errors
+    /// When the keystore, its password, or the key in the environment cannot be used.
+    pub fn account(self) -> Result<AccountConfig, ConfigErrors> {
+        self.only(Check::account)
     }
 
     /// The data directory that a command is about.
@@ -107,18 +138,17 @@ impl Check {
         let admin = self.set(Setting::Admin, value::address);
         let rtmp = self.set(Setting::Rtmp, value::address);
         let publish_keys = self.publish_keys();
-        let ledger = self.text(Setting::Ledger, value::ledger);
-        if transcoder == Some(true) && ledger == Some(None) {
+        let ledger = self.ledger();
+        if transcoder == Some(true) && matches!(ledger, Some(None)) {
             let reason = "a transcoder needs a ledger to get jobs from; add --ledger file:PATH";
             self.refuse_given(Setting::Transcoder, reason);
         }
-        let create_jobs = self.set(Setting::CreateJobs, value::switch);
+        let jobs = self.jobs(ledger.as_ref().and_then(Option::as_ref));
         let reassign_after = self.set(Setting::ReassignAfter, |text| {
             value::duration(text, 5000, 3_600_000)
         });
         let max_unpaid = self.set(Setting::MaxUnpaid, value::max_unpaid);
-        let keystore = self.text(Setting::Keystore, value::keystore);
-        let password_file = self.text(Setting::PasswordFile, value::password_file);
+        let account = self.account();
         let ladder = self.set(Setting::Ladder, value::ladder);
         let packager = self.packager();
         let window = |text: &str| value::duration(text, 0, 3_600_000);
@@ -141,17 +171,107 @@ impl Check {
             rtmp: rtmp?,
             publish_keys: publish_keys?,
             ledger: ledger?,
-            create_jobs: create_jobs?,
+            jobs: jobs?,
             reassign_after: reassign_after?,
             max_unpaid: max_unpaid?,
-            keystore: keystore?.unwrap_or_else(|| data_dir.join("ethereum.json")),
-            password_file: password_file?,
+            account: account?,
             ladder: ladder?,
             packager: packager?,
             reconnect_window: reconnect_window?,
             logging: logging?,
             record: None,
             data_dir,
+        })
+    }
+
+    /// Job books and endpoints that were named.
+    fn ledger_urls(&mut self) -> Option<(Vec<PathBuf>, Vec<EndpointUrl>)> {
+        let (mut books, mut endpoints) = (Vec::new(), Vec::new());
+        let before = self.problems.len();
+        for text in self.many(Setting::Ledger) {
+            match value::ledger(&text) {
+                Ok(LedgerUrl::Book(path)) => books.push(path),
+                Ok(LedgerUrl::Endpoint(url)) => endpoints.push(url),
+                Err(reason) => self.refuse(Setting::Ledger, &value::shown_ledger(&text), reason),
+            }
+        }
+        (self.problems.len() == before).then_some((books, endpoints))
+    }
+
+    /// `Some(None)` when none was named.
+    fn ledger(&mut self) -> Option<Option<LedgerConfig>> {
+        let (mut books, endpoints) = self.ledger_urls()?;
+        match (books.pop(), endpoints.is_empty()) {
+            (None, _) => Some(self.chain(endpoints, None)?.map(LedgerConfig::Chain)),
+            (Some(book), true) if books.is_empty() => Some(Some(LedgerConfig::Book(book))),
+            (Some(_), _) => self.missing(
+                Setting::Ledger,
+                "a node has one job book, or one chain with several ways to it",
+            ),
+        }
+    }
+
+    /// `Some(None)` without endpoints. Without a default the contract must be said.
+    fn chain(
+        &mut self,
+        endpoints: Vec<EndpointUrl>,
+        default: Option<Address>,
+    ) -> Option<Option<ChainConfig>> {
+        let contract = self.text(Setting::Contract, str::parse);
+        let confirmations = self.set(Setting::Confirmations, value::confirmations);
+        let max_fee = self.set(Setting::MaxFee, value::wei);
+        if endpoints.is_empty() {
+            return Some(None);
+        }
+        let contract = match contract?.or(default) {
+            Some(contract) => contract,
+            None => self.missing(
+                Setting::Contract,
+                "a chain's ledger is a contract; say its address, 0x…",
+            )?,
+        };
+        Some(Some(ChainConfig {
+            endpoints,
+            contract,
+            confirmations: confirmations?,
+            max_fee: max_fee?,
+        }))
+    }
+
+    /// Jobs that are created without being asked for cost nothing in a job book, and money
+    /// on a chain.
+    fn jobs(&mut self, ledger: Option<&LedgerConfig>) -> Option<JobCreation> {
+        let on_chain = matches!(ledger, Some(LedgerConfig::Chain(_)));
+        let create = self.text(Setting::CreateJobs, value::switch);
+        let max_price = self.text(Setting::MaxPrice, value::wei);
+        let spend_limit = self.set(Setting::SpendLimit, value::wei);
+        let create = create?.unwrap_or(!on_chain);
+        let max_price = max_price?;
+        if on_chain && create && max_price.is_none() {
+            let reason = "jobs that are created on a chain cost money; say how much a segment \
+                          may cost with --max-price";
+            self.refuse_given(Setting::CreateJobs, reason);
+            return None;
+        }
+        Some(JobCreation {
+            create,
+            max_price: max_price.unwrap_or(Wei(u128::MAX)),
+            spend_limit: spend_limit?,
+        })
+    }
+
+    fn account(&mut self) -> Option<AccountConfig> {
+        let keystore = self.text(Setting::Keystore, value::keystore);
+        let password_file = self.text(Setting::PasswordFile, value::password_file);
+        let private_key = self.raw.private_key.clone();
+        if let Some(Err(error)) = private_key.as_ref().map(|key| Key::from_hex(key.expose())) {
+            self.problems.push(Problem::new(PRIVATE_KEY, error));
+            return None;
+        }
+        Some(AccountConfig {
+            keystore: keystore?,
+            password_file: password_file?,
+            private_key,
         })
     }
 
@@ -186,10 +306,7 @@ impl Check {
     }
 
     fn addresses(&mut self, key: Setting, purpose: Purpose) -> Option<Vec<String>> {
-        let texts = match self.raw.given(key).map(|given| &given.value) {
-            Some(Value::Many(texts)) => texts.clone(),
-            Some(Value::One(_) | Value::Hidden(_)) | None => Vec::new(),
-        };
+        let texts = self.many(key);
         let before = self.problems.len();
         for text in &texts {
             if let Err(reason) = check_address(text, purpose) {
@@ -197,6 +314,14 @@ impl Check {
             }
         }
         (self.problems.len() == before).then_some(texts)
+    }
+
+    /// The values of a list.
+    fn many(&self, key: Setting) -> Vec<String> {
+        match self.raw.given(key).map(|given| &given.value) {
+            Some(Value::Many(texts)) => texts.clone(),
+            Some(Value::One(_) | Value::Hidden(_)) | None => Vec::new(),
+        }
     }
 
     fn publish_keys(&mut self) -> Option<Vec<PublishKey>> {

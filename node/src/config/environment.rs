@@ -10,6 +10,8 @@ use super::{
 
 /// The variable that names the configuration file.
 const CONFIG: &str = "HEADWATER_CONFIG";
+/// The variable that holds a private key, for tests and trials; it wins over a keystore.
+pub(super) const PRIVATE_KEY: &str = "HEADWATER_PRIVATE_KEY";
 /// A cluster's scheduler sets variables of these names for a service called `headwater`;
 /// they are not meant for this program.
 const FOREIGN: [&str; 2] = ["HEADWATER_PORT", "HEADWATER_SERVICE_"];
@@ -48,6 +50,10 @@ impl Environment {
                     this.raw.problems.push(Problem::new(name, "it is empty"));
                 }
                 CONFIG => this.config = Some(value.into()),
+                PRIVATE_KEY => {
+                    let text = value.to_string_lossy().into_owned();
+                    this.raw.private_key = Some(text.into());
+                }
                 _ if name.starts_with(PREFIX) => this.take(name, &value),
                 _ => {}
             }

@@ -43,7 +43,7 @@ pub fn read(path: &Path) -> Raw {
                 .push(Problem::new(format!("{place}: {name}"), reason));
             continue;
         };
-        match of_kind(key.kind(), value) {
+        match of_kind(key, value) {
             Ok(value) => raw.put(key, value, source.clone()),
             Err(wanted) => raw
                 .problems
@@ -62,8 +62,8 @@ fn position(text: &str, error: &toml::de::Error) -> (usize, usize) {
 }
 
 /// The value, or what it should have been.
-fn of_kind(kind: Kind, value: toml::Value) -> Result<Value, &'static str> {
-    match (kind, value) {
+fn of_kind(key: Setting, value: toml::Value) -> Result<Value, &'static str> {
+    match (key.kind(), value) {
         (Kind::Switch, toml::Value::Boolean(on)) => Ok(Value::One(on.to_string())),
         (Kind::Switch, _) => Err("true or false, without quotes"),
         (Kind::Number, toml::Value::Integer(number)) => Ok(Value::One(number.to_string())),
@@ -73,6 +73,8 @@ fn of_kind(kind: Kind, value: toml::Value) -> Result<Value, &'static str> {
         (Kind::List, toml::Value::Array(items)) => texts(items)
             .map(Value::Many)
             .ok_or("a list of texts, such as [\"A\", \"B\"]"),
+        // Most have one.
+        (Kind::List, toml::Value::String(text)) if key == Setting::Ledger => Ok(Value::One(text)),
         (Kind::List, _) => Err("a list of texts, such as [\"A\", \"B\"]"),
         (Kind::Secrets, toml::Value::Array(items)) => texts(items)
             .map(|texts| Value::Hidden(texts.into_iter().map(Secret::from).collect()))

@@ -8,6 +8,7 @@ mod check;
 mod environment;
 mod error;
 pub mod file;
+mod ledger;
 mod raw;
 mod setting;
 mod value;
@@ -20,9 +21,10 @@ use headwater_proto::Roles;
 pub use self::{
     environment::Environment,
     error::{ConfigErrors, Problem},
+    ledger::{AccountConfig, AccountError, ChainConfig, JobCreation, KEYSTORE, LedgerConfig},
     raw::{Raw, Value},
     setting::Setting,
-    value::{PasswordError, address, ladder, ledger, read_password},
+    value::{PasswordError, address, ladder, read_password},
 };
 use crate::{secret::Secret, telemetry::Logging};
 
@@ -52,19 +54,17 @@ pub struct Config {
     pub rtmp: SocketAddr,
     /// Names and their secret keys.
     pub publish_keys: Vec<PublishKey>,
-    /// The job book.
-    pub ledger: Option<PathBuf>,
-    /// Create jobs by itself.
-    pub create_jobs: bool,
+    /// Where jobs are.
+    pub ledger: Option<LedgerConfig>,
+    /// What jobs it creates by itself.
+    pub jobs: JobCreation,
     /// How long the transcoder of a job may be silent before it is asked whether it is
     /// there, and replaced when it is not.
     pub reassign_after: Duration,
     /// Segments that a transcoder makes without a receipt before it stops a job.
     pub max_unpaid: usize,
-    /// The transcoder's key.
-    pub keystore: PathBuf,
-    /// Its password.
-    pub password_file: Option<PathBuf>,
+    /// Its account.
+    pub account: AccountConfig,
     /// Renditions to make.
     pub ladder: Ladder,
     /// Lengths of parts and segments.

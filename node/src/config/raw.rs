@@ -12,6 +12,8 @@ use crate::secret::Secret;
 #[derive(Debug, Clone, Default)]
 pub struct Raw {
     given: BTreeMap<Setting, Given>,
+    /// The private key of the node's account, in hex; only the environment says it.
+    pub(super) private_key: Option<Secret>,
     /// What could not even be taken in as text.
     pub(super) problems: Vec<Problem>,
 }
@@ -136,6 +138,7 @@ impl Raw {
         for (key, given) in base.given {
             self.given.entry(key).or_insert(given);
         }
+        self.private_key = self.private_key.or(base.private_key);
         self.problems.extend(base.problems);
         self
     }
@@ -213,6 +216,11 @@ fn as_toml(key: Setting, value: &Value) -> toml::Value {
     };
     match value {
         Value::Hidden(secrets) => texts(secrets.iter().map(without_secret).collect()),
+        Value::Many(urls) if key == Setting::Ledger => texts(
+            urls.iter()
+                .map(|url| super::value::shown_ledger(url))
+                .collect(),
+        ),
         Value::Many(many) => texts(many.clone()),
         Value::One(text) => match key.kind() {
             Kind::Switch => super::value::switch(text).map(toml::Value::Boolean).ok(),

@@ -32,10 +32,20 @@ pub enum Setting {
     Rtmp,
     /// Names and the stream keys that publish them.
     PublishKey,
-    /// The ledger of jobs.
+    /// The ledger of jobs, in order of preference where there are several ways to it.
     Ledger,
+    /// The contract on the ledger's chain.
+    Contract,
+    /// Blocks on top of one until it counts.
+    Confirmations,
+    /// Paid for gas at most.
+    MaxFee,
     /// Create a job when a broadcast begins.
     CreateJobs,
+    /// Paid for a segment at most.
+    MaxPrice,
+    /// Reserved for jobs within a day at most.
+    SpendLimit,
     /// How long a job's transcoder may be silent.
     ReassignAfter,
     /// Segments done without a receipt before a job is stopped.
@@ -75,7 +85,7 @@ pub(super) enum Kind {
 
 impl Setting {
     /// Every key, in the order of the example file.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 30] = [
         Self::Broadcaster,
         Self::Relayer,
         Self::Transcoder,
@@ -90,7 +100,12 @@ impl Setting {
         Self::Rtmp,
         Self::PublishKey,
         Self::Ledger,
+        Self::Contract,
+        Self::Confirmations,
+        Self::MaxFee,
         Self::CreateJobs,
+        Self::MaxPrice,
+        Self::SpendLimit,
         Self::ReassignAfter,
         Self::MaxUnpaid,
         Self::Keystore,
@@ -121,7 +136,12 @@ impl Setting {
             Self::Rtmp => "rtmp",
             Self::PublishKey => "publish_key",
             Self::Ledger => "ledger",
+            Self::Contract => "contract",
+            Self::Confirmations => "confirmations",
+            Self::MaxFee => "max_fee",
             Self::CreateJobs => "create_jobs",
+            Self::MaxPrice => "max_price",
+            Self::SpendLimit => "spend_limit",
             Self::ReassignAfter => "reassign_after",
             Self::MaxUnpaid => "max_unpaid",
             Self::Keystore => "keystore",
@@ -164,14 +184,17 @@ impl Setting {
             | Self::Transcoder
             | Self::AllowPrivateDials
             | Self::CreateJobs => Kind::Switch,
-            Self::MaxPeers | Self::MaxUnpaid => Kind::Number,
-            Self::Listen | Self::Bootstrap | Self::ExternalAddr => Kind::List,
+            Self::MaxPeers | Self::Confirmations | Self::MaxUnpaid => Kind::Number,
+            Self::Listen | Self::Bootstrap | Self::ExternalAddr | Self::Ledger => Kind::List,
             Self::PublishKey => Kind::Secrets,
             Self::DataDir
             | Self::Http
             | Self::Admin
             | Self::Rtmp
-            | Self::Ledger
+            | Self::Contract
+            | Self::MaxFee
+            | Self::MaxPrice
+            | Self::SpendLimit
             | Self::ReassignAfter
             | Self::Keystore
             | Self::PasswordFile
@@ -191,9 +214,11 @@ impl Setting {
             Self::Broadcaster | Self::Relayer | Self::Transcoder | Self::AllowPrivateDials => {
                 Some("false")
             }
-            Self::CreateJobs => Some("true"),
             Self::Listen => Some("/ip4/0.0.0.0/tcp/4935,/ip4/0.0.0.0/udp/4935/quic-v1"),
-            Self::Bootstrap | Self::ExternalAddr | Self::PublishKey => Some(""),
+            Self::Bootstrap | Self::ExternalAddr | Self::PublishKey | Self::Ledger => Some(""),
+            Self::Confirmations => Some("2"),
+            Self::MaxFee => Some("200000000000"),
+            Self::SpendLimit => Some("10000000000000000"),
             Self::MaxPeers => Some("256"),
             Self::Http => Some("127.0.0.1:8935"),
             Self::Admin => Some("127.0.0.1:7935"),
@@ -206,7 +231,12 @@ impl Setting {
             Self::ReconnectWindow => Some("30s"),
             Self::Log => Some("info"),
             Self::LogFormat => Some("text"),
-            Self::DataDir | Self::Ledger | Self::Keystore | Self::PasswordFile => None,
+            Self::DataDir
+            | Self::Contract
+            | Self::CreateJobs
+            | Self::MaxPrice
+            | Self::Keystore
+            | Self::PasswordFile => None,
         }
     }
 }
@@ -231,7 +261,7 @@ mod tests {
         assert!(Setting::ALL.is_sorted());
         let names: BTreeSet<_> = Setting::ALL.iter().map(|key| key.name()).collect();
         assert_eq!(names.len(), Setting::ALL.len());
-        assert_eq!(Setting::ALL.last().map(|last| *last as usize), Some(24));
+        assert_eq!(Setting::ALL.last().map(|last| *last as usize), Some(29));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use headwater_chain::{Wei, ethereum::EndpointUrl};
 use headwater_media::transcode::Ladder;
 
 use super::PublishKey;
@@ -15,6 +16,9 @@ use crate::secret::Secret;
 const MAX_PEERS: std::ops::RangeInclusive<u32> = 8..=10_000;
 /// Segments without a receipt: more than are made between two questions; half an hour.
 const MAX_UNPAID: std::ops::RangeInclusive<usize> = 10..=1000;
+
+/// A chain takes back so many blocks at most that this program can still follow.
+const MAX_CONFIRMATIONS: u64 = 64;
 
 pub(super) fn switch(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
@@ -91,22 +95,45 @@ pub fn ladder(text: &str) -> Result<Ladder, String> {
     ladder.map_err(|error| error.to_string())
 }
 
-/// Reads the URL of a ledger; only job books are spoken by this version.
-///
-/// # Errors
-/// Says what is accepted.
-pub fn ledger(url: &str) -> Result<PathBuf, String> {
+/// Where a ledger is.
+#[derive(Debug, Clone)]
+pub(super) enum LedgerUrl {
+    /// A job book.
+    Book(PathBuf),
+    /// An endpoint of a chain.
+    Endpoint(EndpointUrl),
+}
+
+/// Reads the URL of a ledger; the reasons do not repeat it, as it may have a key in it.
+pub(super) fn ledger(url: &str) -> Result<LedgerUrl, String> {
     if let Some(path) = url.strip_prefix("file:").filter(|path| !path.is_empty()) {
-        return Ok(path.into());
+        return Ok(LedgerUrl::Book(path.into()));
     }
-    let chain = ["http://", "https://", "ws://", "wss://"]
-        .iter()
-        .any(|scheme| url.starts_with(scheme));
-    Err(if chain {
-        "Ethereum is not spoken by this version; use file:PATH".to_owned()
-    } else {
-        "a ledger is file:PATH".to_owned()
-    })
+    let endpoint = url.parse().map(LedgerUrl::Endpoint);
+    endpoint.map_err(|_| "a ledger is file:PATH, or ws(s)://… or http(s)://… of a chain".to_owned())
+}
+
+/// The URL of a ledger as it may be shown: without what may be a key.
+pub(super) fn shown_ledger(url: &str) -> String {
+    match ledger(url) {
+        Ok(LedgerUrl::Endpoint(endpoint)) => endpoint.to_string(),
+        Err(_) if url.contains("://") => "(hidden)".to_owned(),
+        Ok(LedgerUrl::Book(_)) | Err(_) => url.to_owned(),
+    }
+}
+
+/// Reads an amount.
+pub(super) fn wei(text: &str) -> Result<Wei, &'static str> {
+    text.parse()
+}
+
+/// Reads how many blocks have to follow another.
+pub(super) fn confirmations(text: &str) -> Result<u64, String> {
+    let number = text
+        .parse()
+        .ok()
+        .filter(|number| *number <= MAX_CONFIRMATIONS);
+    number.ok_or_else(|| format!("a number of blocks from 0 to {MAX_CONFIRMATIONS}"))
 }
 
 /// Reads `NAME=KEY`; the reasons do not repeat it.
@@ -226,9 +253,20 @@ mod tests {
 
     #[test]
     fn a_chain_is_told_from_a_mistyped_ledger() {
-        assert_eq!(ledger("file:jobs.book"), Ok("jobs.book".into()));
-        assert!(ledger("ws://node").unwrap_err().contains("not spoken"));
-        assert!(ledger("file:").unwrap_err().contains("file:PATH"));
-        assert!(ledger("jobs.book").unwrap_err().contains("file:PATH"));
+        let book = ledger("file:jobs.book").unwrap();
+        assert!(matches!(book, LedgerUrl::Book(path) if path == Path::new("jobs.book")));
+        for url in ["ws://node", "https://user:secret@node/v1"] {
+            assert!(matches!(ledger(url), Ok(LedgerUrl::Endpoint(_))), "{url}");
+        }
+        for url in ["file:", "jobs.book", "ftp://node", ""] {
+            assert!(ledger(url).unwrap_err().contains("file:PATH"), "{url}");
+        }
+    }
+
+    #[test]
+    fn confirmations_have_bounds() {
+        assert_eq!(confirmations("0"), Ok(0));
+        assert_eq!(confirmations("64"), Ok(64));
+        assert!(confirmations("65").unwrap_err().contains("0 to 64"));
     }
 }

@@ -60,6 +60,10 @@ pub struct JobsConfig {
     pub allow_private: bool,
     /// Names of the renditions to ask for, when this node creates jobs.
     pub profiles: Vec<String>,
+    /// What a segment may cost at most, when this node creates jobs.
+    pub max_price: Wei,
+    /// The node's account on a chain.
+    pub account: Option<Address>,
     /// A transcoder of this node's jobs that is silent for so long is asked whether it is
     /// there, and replaced when it does not answer.
     pub reassign_after: Duration,
@@ -133,7 +137,7 @@ impl Jobs {
             stream: stream.to_string(),
             broadcaster: NodeKey(*self.node.node_id().public_key()),
             profiles: self.config.profiles.clone(),
-            max_price_per_segment: Wei(u128::MAX),
+            max_price_per_segment: self.config.max_price,
         };
         match self.ledger.create_job(job).await {
             Ok(job) => match job.transcoder {
@@ -156,7 +160,7 @@ impl Jobs {
             Ok(jobs) => jobs,
             Err(error) => return error!(%stream, %error, "the job was not ended"),
         };
-        for job in jobs {
+        for job in jobs.iter().filter(|job| self.is_own(job)) {
             if let Err(error) = self.ledger.end_job(job.id).await {
                 error!(job = %job.id, %error, "the job was not ended");
             }
@@ -182,6 +186,11 @@ impl Jobs {
         };
         let now = clock::unix_ms();
         match verify_assignment(&*self.ledger, &checked, signature, now).await {
+            // On a chain anybody can create a job for any stream.
+            Ok(assignment) if !self.is_own(&assignment.job) => {
+                warn!(job = %claim.job, by = %assignment.job.broadcaster, "claim to a job of another account refused");
+                Answer::ClaimRefused
+            }
             Ok(assignment) => {
                 info!(job = %claim.job, transcoder = %assignment.transcoder, "claim holds");
                 self.owe(&claim, assignment.transcoder);

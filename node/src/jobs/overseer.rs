@@ -55,9 +55,16 @@ impl Jobs {
 
     /// Takes in what the ledger says of a job, if it is one of this node.
     pub(super) fn oversee(&self, job: &Job) {
-        let own = Broadcaster::Node(NodeKey(*self.node.node_id().public_key()));
-        if job.broadcaster == own {
+        if self.is_own(job) {
             lock(&self.oversight).told(job, clock::now());
+        }
+    }
+
+    /// Whether a job is this node's: on a chain anybody can create one for any stream.
+    pub(super) fn is_own(&self, job: &Job) -> bool {
+        match job.broadcaster {
+            Broadcaster::Node(node) => node.0 == *self.node.node_id().public_key(),
+            Broadcaster::Account(account) => Some(account) == self.config.account,
         }
     }
 

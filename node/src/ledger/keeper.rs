@@ -1,0 +1,99 @@
+//! What goes on at a chain while a node runs: transactions that wait, jobs whose reserve or
+//! time runs out, receipts that are due to be claimed, claims that are to be defended.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use headwater_chain::{
+    Job, JobFilter, JobId, JobState, Ledger as _,
+    ethereum::{Claims, Writer},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use super::Chain;
+
+/// How often it is looked after.
+const LOOK: Duration = Duration::from_secs(5);
+/// Looks from one at the jobs that are over to the next.
+const OVER: u32 = 120;
+
+/// Looks after what an account has at a contract.
+#[derive(Debug)]
+pub struct Keeper {
+    chain: Chain,
+    writer: Writer,
+    /// Of a transcoder.
+    claims: Option<Claims>,
+    /// Jobs for which nothing will ever have to be done again.
+    done: BTreeSet<JobId>,
+}
+
+impl Keeper {
+    /// Looks after a writer's account; claims are made for a transcoder.
+    #[must_use]
+    pub const fn new(chain: Chain, writer: Writer, claims: Option<Claims>) -> Self {
+        Self {
+            chain,
+            writer,
+            claims,
+            done: BTreeSet::new(),
+        }
+    }
+
+    /// Goes on until the node stops.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(LOOK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut looks = 0_u32;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = tick.tick() => {}
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.look(looks.is_multiple_of(OVER)) => {}
+            }
+            looks = looks.wrapping_add(1);
+        }
+    }
+
+    /// Looks once. One thing that fails does not hold up the others.
+    async fn look(&mut self, over: bool) {
+        if let Err(error) = self.writer.account().attend().await {
+            warn!(%error, "transactions cannot be looked after");
+        }
+        for job in self.own_jobs(over).await {
+            match self.writer.attend(job.id).await {
+                Ok(true) => drop(self.done.insert(job.id)),
+                Ok(false) => {}
+                Err(error) => warn!(job = %job.id, %error, "the job cannot be looked after"),
+            }
+        }
+        if let Some(claims) = &self.claims
+            && let Err(error) = claims.attend().await
+        {
+            error!(%error, "receipts cannot be claimed");
+        }
+    }
+
+    async fn own_jobs(&self, over: bool) -> Vec<Job> {
+        let filter = JobFilter {
+            ended: over,
+            ..JobFilter::default()
+        };
+        let jobs = match self.chain.ledger.jobs(filter).await {
+            Ok(jobs) => jobs,
+            Err(error) => {
+                warn!(%error, "jobs of this node cannot be looked after");
+                return Vec::new();
+            }
+        };
+        let own = Some(self.writer.account().address());
+        let mine = |job: &Job| {
+            job.broadcaster.account() == own
+                && !(job.state == JobState::Ended && self.done.contains(&job.id))
+        };
+        jobs.into_iter().filter(mine).collect()
+    }
+}

@@ -1,0 +1,136 @@
+//! Opens the ledger that a node or a command uses, whichever kind it is.
+
+mod keeper;
+
+use std::{sync::Arc, time::Duration};
+
+use headwater_chain::{
+    JobBook, Journal, Ledger, LedgerError, Wei,
+    ethereum::{
+        Account, ChainSettings, Endpoints, EthereumLedger, Key, SenderConfig, Spending, Writer,
+    },
+};
+
+pub use self::keeper::Keeper;
+use crate::config::{ChainConfig, LedgerConfig};
+
+/// How long an endpoint of a chain has for an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A ledger, and what only one on a chain has.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    /// The ledger.
+    pub ledger: Arc<dyn Ledger>,
+    /// More of it, when it is on a chain.
+    pub chain: Option<Chain>,
+}
+
+/// A ledger on a chain.
+#[derive(Debug, Clone)]
+pub struct Chain {
+    /// The ledger.
+    pub ledger: Arc<EthereumLedger>,
+    /// What the account does there; `None` without a key.
+    pub writer: Option<Writer>,
+}
+
+/// What a program may do of its own accord, and where it keeps what is under way.
+#[derive(Debug)]
+pub struct Means {
+    /// Whose account it is; without one a chain is only read.
+    pub key: Option<Key>,
+    /// Reserved for jobs within a day at most.
+    pub spend_limit: Option<Wei>,
+    /// What is under way.
+    pub journal: Arc<dyn Journal>,
+}
+
+/// Whether a job book that is not there is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Make {
+    /// It is: something is added to it.
+    IfMissing,
+    /// It is not: it was mistyped.
+    Never,
+}
+
+/// Opens a ledger.
+///
+/// # Errors
+/// When the job book cannot be used, or no endpoint of the chain answers or knows the
+/// contract.
+pub async fn open(config: &LedgerConfig, means: Means, make: Make) -> Result<Opened, LedgerError> {
+    match config {
+        LedgerConfig::Book(path) => {
+            let book = match make {
+                Make::IfMissing => JobBook::open(path)?,
+                Make::Never => JobBook::open_existing(path)?,
+            };
+            Ok(Opened {
+                ledger: Arc::new(book),
+                chain: None,
+            })
+        }
+        LedgerConfig::Chain(config) => {
+            let chain = open_chain(config, means).await?;
+            Ok(Opened {
+                ledger: chain.ledger.clone(),
+                chain: Some(chain),
+            })
+        }
+    }
+}
+
+async fn open_chain(config: &ChainConfig, means: Means) -> Result<Chain, LedgerError> {
+    let endpoints = endpoints(config)?;
+    let spending = Spending {
+        limit: means.spend_limit,
+    };
+    let writer = match means.key {
+        Some(key) => {
+            let account = account(config, &endpoints, key, means.journal).await?;
+            Some(Writer::new(account, spending))
+        }
+        None => None,
+    };
+    let settings = ChainSettings {
+        confirmations: config.confirmations,
+        ..ChainSettings::new(endpoints, config.contract)
+    };
+    let ledger = EthereumLedger::open(settings).await?;
+    let ledger = match &writer {
+        Some(writer) => ledger.writing(writer.clone()),
+        None => ledger,
+    };
+    Ok(Chain {
+        ledger: Arc::new(ledger),
+        writer,
+    })
+}
+
+/// An account at a contract, or one that will deploy it.
+///
+/// # Errors
+/// When no endpoint answers.
+pub async fn account(
+    config: &ChainConfig,
+    endpoints: &Endpoints,
+    key: Key,
+    journal: Arc<dyn Journal>,
+) -> Result<Account, LedgerError> {
+    let sender = SenderConfig {
+        max_fee: config.max_fee,
+        confirmations: config.confirmations,
+        ..SenderConfig::default()
+    };
+    Account::open(endpoints, config.contract, key, journal, sender).await
+}
+
+/// The endpoints of a chain.
+///
+/// # Errors
+/// When the system's certificates cannot be read.
+pub fn endpoints(config: &ChainConfig) -> Result<Endpoints, LedgerError> {
+    Endpoints::new(&config.endpoints, None, PATIENCE)
+}
