@@ -14,7 +14,7 @@ use nix::{
 };
 use tokio::process::{Child, Command};
 
-use crate::{Node, eventually, get_text};
+use crate::{Node, eventually, get_text, node::PRIVATE_KEY};
 
 /// A folder for a network's data, and the binary it runs.
 #[derive(Debug)]
@@ -65,9 +65,45 @@ impl Cluster {
     /// # Errors
     /// When it does not start.
     pub async fn node(&self, name: &str, flags: &[&str]) -> anyhow::Result<Node> {
-        Node::start(&self.binary, &self.dir.path().join(name), flags)
+        self.node_with(name, flags, None).await
+    }
+
+    /// Starts a node that acts on a chain by the account with this key.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn node_of(&self, key: &str, name: &str, flags: &[&str]) -> anyhow::Result<Node> {
+        self.node_with(name, flags, Some(key)).await
+    }
+
+    async fn node_with(
+        &self,
+        name: &str,
+        flags: &[&str],
+        account: Option<&str>,
+    ) -> anyhow::Result<Node> {
+        Node::start(&self.binary, &self.dir.path().join(name), flags, account)
             .await
             .with_context(|| format!("starting {name}"))
+    }
+
+    /// Runs a command of an account to its end; returns the JSON that it prints.
+    ///
+    /// # Errors
+    /// With what it said on stderr, when it fails.
+    pub async fn run(&self, key: &str, args: &[&str]) -> anyhow::Result<serde_json::Value> {
+        let output = Command::new(&self.binary)
+            .args(args)
+            .arg("--json")
+            .env(PRIVATE_KEY, key)
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output()
+            .await?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        anyhow::ensure!(output.status.success(), "{args:?}: {said}");
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("{args:?}: {}", String::from_utf8_lossy(&output.stdout)))
     }
 
     /// The id of what a broadcaster publishes now.

@@ -17,6 +17,9 @@ use tokio::{
     time::timeout,
 };
 
+/// Where the program takes the key of an account from, when it is no secret.
+pub(crate) const PRIVATE_KEY: &str = "HEADWATER_PRIVATE_KEY";
+
 /// A running node, and what it said on stdout when it started.
 #[derive(Debug)]
 pub struct Node {
@@ -35,11 +38,17 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts a node on loopback with free ports and waits until it is ready.
+    /// Starts a node on loopback with free ports and waits until it is ready. `account` is
+    /// its key on a chain.
     ///
     /// # Errors
     /// When it does not start; its log is in the error.
-    pub async fn start(binary: &Path, dir: &Path, flags: &[&str]) -> anyhow::Result<Self> {
+    pub async fn start(
+        binary: &Path,
+        dir: &Path,
+        flags: &[&str],
+        account: Option<&str>,
+    ) -> anyhow::Result<Self> {
         std::fs::create_dir_all(dir)?;
         let log = dir.with_extension("log");
         let file = std::fs::File::options()
@@ -53,6 +62,7 @@ impl Node {
             .arg("--data-dir")
             .arg(dir)
             .args(flags)
+            .envs(account.map(|key| (PRIVATE_KEY, key)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(file)

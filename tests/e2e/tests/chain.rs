@@ -1,0 +1,212 @@
+//! The network with a contract on a real chain as its ledger: jobs, money, failures.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "what a network cannot be made of has failed its test"
+)]
+
+use std::time::Duration;
+
+use headwater_e2e::{
+    Chain, Cluster, Node, Publisher, account, eventually, get_text, playlist_beyond, segments,
+    unbroken,
+};
+
+/// Wei for a segment.
+const PRICE: &str = "1000";
+const BROADCASTER: usize = 1;
+
+/// A chain with the contract, and a network without nodes.
+struct World {
+    cluster: Cluster,
+    chain: Chain,
+    contract: String,
+}
+
+impl World {
+    async fn new() -> Self {
+        let cluster = Cluster::new().unwrap();
+        let chain = Chain::start(&cluster.dir().join("chain.json"))
+            .await
+            .unwrap();
+        let ws = chain.ws();
+        let rules = [
+            ["--reserve-segments", "200"],
+            ["--claim-blocks", "60"],
+            ["--challenge-blocks", "4"],
+            ["--answer-blocks", "2"],
+        ];
+        let deploy = ["ledger", "deploy", "--yes", "--ledger", &ws];
+        let deploy = [&deploy[..], rules.as_flattened()].concat();
+        let made = cluster.run(account(0), &deploy).await.unwrap();
+        let contract = made["contract"].as_str().unwrap().to_owned();
+        let world = Self {
+            cluster,
+            chain,
+            contract,
+        };
+        let deposit = ["ledger", "deposit", "1000000000000000000", "--yes"];
+        world.run(BROADCASTER, &deposit).await;
+        world
+    }
+
+    /// The flags that say which ledger.
+    fn ledger(&self) -> Vec<String> {
+        let flags = ["--ledger", &self.chain.ws(), "--contract", &self.contract];
+        let flags = flags.into_iter().chain(["--confirmations", "0"]);
+        flags.map(str::to_owned).collect()
+    }
+
+    async fn run(&self, who: usize, args: &[&str]) -> serde_json::Value {
+        let ledger = self.ledger();
+        let flags: Vec<_> = args
+            .iter()
+            .copied()
+            .chain(ledger.iter().map(String::as_str))
+            .collect();
+        self.cluster.run(account(who), &flags).await.unwrap()
+    }
+
+    async fn node(&self, who: usize, name: &str, flags: &[&str]) -> Node {
+        let ledger = self.ledger();
+        let flags: Vec<_> = flags
+            .iter()
+            .copied()
+            .chain(ledger.iter().map(String::as_str))
+            .collect();
+        self.cluster
+            .node_of(account(who), name, &flags)
+            .await
+            .unwrap()
+    }
+
+    /// A registered transcoder.
+    async fn transcoder(&self, who: usize, ladder: &str, join: &[&str]) -> Node {
+        let flags = [&["--transcoder", "--ladder", ladder], join].concat();
+        let node = self.node(who, &format!("transcoder-{who}"), &flags).await;
+        let register = [
+            "ledger", "register", "--yes", "--node", &node.id, "--price", PRICE,
+        ];
+        self.run(who, &register).await;
+        node
+    }
+
+    async fn broadcaster(&self, join: &[&str]) -> Node {
+        let flags = ["--broadcaster", "--create-jobs", "--max-price", PRICE];
+        let flags = [&flags[..], &["--reassign-after", "5s"], join].concat();
+        self.node(BROADCASTER, "broadcaster", &flags).await
+    }
+
+    /// What an account has in the contract.
+    async fn balance(&self, who: usize) -> u128 {
+        let told = self.run(who, &["ledger", "account"]).await;
+        told["account"]["balance"]
+            .as_str()
+            .unwrap()
+            .parse()
+            .unwrap()
+    }
+}
+
+/// A metric of a node without labels.
+async fn metric(node: &Node, name: &str) -> anyhow::Result<u64> {
+    let text = get_text(&format!("{}/metrics", node.admin)).await?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    Ok(line.ok_or_else(|| anyhow::anyhow!("no {name}"))?.parse()?)
+}
+
+#[tokio::test]
+async fn a_transcoder_is_elected_fed_and_paid_on_a_chain() {
+    let world = World::new().await;
+    let relay = world.cluster.node("relay", &["--relayer"]).await.unwrap();
+    let join = ["--bootstrap", &relay.address];
+    let transcoder = world.transcoder(2, "240p", &join).await;
+    let broadcaster = world.broadcaster(&join).await;
+    let viewer = world.cluster.node("viewer", &join).await.unwrap();
+    let encoder = Publisher::start(broadcaster.publish.as_ref().unwrap()).unwrap();
+
+    let manifest = world.cluster.manifest(&broadcaster).await.unwrap();
+    let variants = world.cluster.variants(&viewer, &manifest, 2).await;
+    let logs = || format!("{}\n{}", broadcaster.log(), transcoder.log());
+    let variants = variants.unwrap_or_else(|error| panic!("{error:#}\n{}", logs()));
+    let rendition = variants[1].uri.trim_end_matches(".m3u8");
+    assert!(rendition.starts_with(&transcoder.id));
+    unbroken(&playlist_beyond(&viewer, rendition, 3).await);
+    let received = "headwater_receipts_received_total";
+    let wanted = Duration::from_secs(60);
+    eventually("receipts", wanted, async || {
+        let count = metric(&transcoder, received).await?;
+        anyhow::ensure!(count >= 3, "{count}");
+        Ok(())
+    })
+    .await
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", logs()));
+    encoder.stop().await.unwrap();
+
+    let paid = eventually("to be paid", Duration::from_secs(120), async || {
+        let balance = world.balance(2).await;
+        anyhow::ensure!(balance > 0, "nothing yet");
+        Ok(balance)
+    })
+    .await
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", logs()));
+
+    let receipts = u128::from(metric(&transcoder, received).await.unwrap());
+    assert_eq!(paid % 1000, 0, "{paid}");
+    assert!(
+        paid >= 3000 && paid <= receipts * 1000,
+        "{paid} for {receipts}"
+    );
+    assert_eq!(
+        metric(&transcoder, "headwater_receipts_bad_total")
+            .await
+            .unwrap(),
+        0
+    );
+}
+
+#[tokio::test]
+async fn a_chain_that_was_down_still_gives_a_lost_transcoders_job_to_another() {
+    let mut world = World::new().await;
+    let relay = world.cluster.node("relay", &["--relayer"]).await.unwrap();
+    let join = ["--bootstrap", &relay.address];
+    let one = world.transcoder(2, "240p", &join).await;
+    let other = world.transcoder(3, "144p", &join).await;
+    let mut transcoders = vec![one, other];
+    let broadcaster = world.broadcaster(&join).await;
+    let viewer = world.cluster.node("viewer", &join).await.unwrap();
+    let encoder = Publisher::start(broadcaster.publish.as_ref().unwrap()).unwrap();
+    let manifest = world.cluster.manifest(&broadcaster).await.unwrap();
+    let source = format!("{manifest}.source");
+    let variants = world.cluster.variants(&viewer, &manifest, 2).await;
+    let variants = variants.unwrap_or_else(|error| panic!("{error:#}\n{}", broadcaster.log()));
+    let before = playlist_beyond(&viewer, &source, 1).await;
+    let of = |node: &Node| variants[1].uri.starts_with(&node.id);
+    let dead = transcoders.remove(transcoders.iter().position(of).unwrap());
+    let other = &transcoders[0];
+
+    world.chain.restart().await.unwrap();
+    let dead_id = dead.id.clone();
+    dead.kill().await.unwrap();
+
+    let variant = eventually(
+        "the other transcoder to take over",
+        Duration::from_secs(90),
+        async || {
+            let variants = world.cluster.variants(&viewer, &manifest, 2).await?;
+            let names = |id: &str| variants.iter().find(|v| v.uri.starts_with(id)).cloned();
+            anyhow::ensure!(names(&dead_id).is_none(), "{variants:?}");
+            names(&other.id).ok_or_else(|| anyhow::anyhow!("{variants:?}"))
+        },
+    )
+    .await
+    .unwrap_or_else(|error| panic!("{error:#}\n{}\n{}", broadcaster.log(), other.log()));
+
+    let newest = *segments(&before).last().unwrap();
+    let rendition = variant.uri.trim_end_matches(".m3u8");
+    unbroken(&playlist_beyond(&viewer, rendition, newest + 1).await);
+    unbroken(&playlist_beyond(&viewer, &source, newest + 1).await);
+    encoder.stop().await.unwrap();
+}
