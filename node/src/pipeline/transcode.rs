@@ -439,6 +439,7 @@ async fn feed(
     input: TranscoderInput,
     segments: &Mutex<Segments>,
 ) {
+    let mut first = true;
     while let Some(delivery) = subscription.next().await {
         let item = match delivery {
             Delivery::Init { index, chunks } => {
@@ -460,6 +461,9 @@ async fn feed(
                 media,
                 chunks,
             } => {
+                if std::mem::take(&mut first) {
+                    info!(stream = %source, segment = position.segment, "the source comes");
+                }
                 lock(segments).source(position, media.last, &chunks);
                 part_of(position, media, join(chunks))
             }
