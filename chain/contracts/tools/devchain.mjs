@@ -62,7 +62,9 @@ async function keystore(dir, name, wallet) {
   const path = join(dir, `${name}.json`);
   // Scrypt as light as it goes: the key is known to everyone.
   const text = await encryptKeystoreJson(wallet, PASSWORD, { scrypt: { N: 1024, r: 8, p: 1 } });
-  writeFileSync(path, text, { mode: 0o600 });
+  // Ethers writes `Crypto`, geth and everybody else `crypto`.
+  const { Crypto: crypto, ...rest } = JSON.parse(text);
+  writeFileSync(path, `${JSON.stringify({ ...rest, crypto })}\n`, { mode: 0o600 });
   return path;
 }
 
