@@ -38,8 +38,14 @@ impl Anvil {
         if let Some(state) = &state {
             command.arg("--state").arg(state);
         }
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        // From here on whatever fails ends it too.
+        let mut anvil = Self {
+            child: command.stdout(Stdio::piped()).spawn().unwrap(),
+            port,
+            state,
+            http: client(),
+        };
+        let mut lines = BufReader::new(anvil.child.stdout.take().unwrap()).lines();
         let port = lines.find_map(|line| {
             let line = line.unwrap();
             let port = line.strip_prefix("Listening on 127.0.0.1:")?;
@@ -47,12 +53,8 @@ impl Anvil {
         });
         // What it says afterwards has to go somewhere.
         std::thread::spawn(move || lines.count());
-        Self {
-            child,
-            port: port.expect("anvil says where it listens"),
-            state,
-            http: client(),
-        }
+        anvil.port = port.expect("anvil says where it listens");
+        anvil
     }
 
     pub(crate) fn stop(&mut self) {

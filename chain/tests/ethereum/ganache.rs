@@ -46,24 +46,22 @@ impl Ganache {
         command.current_dir(folder).args(["-e", PROGRAM]);
         command.env("TMPDIR", dir.path());
         command.args(PEOPLE.map(|account| account.to_string()));
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("node runs ganache");
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        // From here on whatever fails ends it too.
+        let mut ganache = Self {
+            child: command.spawn().expect("node runs ganache"),
+            port: 0,
+            _dir: dir,
+        };
+        let mut lines = BufReader::new(ganache.child.stdout.take().unwrap()).lines();
         let port = lines.find_map(|line| {
             let line = line.unwrap();
             Some(line.strip_prefix("port ")?.parse().unwrap())
         });
         // What it says afterwards has to go somewhere.
         std::thread::spawn(move || lines.count());
-        let port = port.expect("ganache says where it listens");
-        Self {
-            child,
-            port,
-            _dir: dir,
-        }
+        ganache.port = port.expect("ganache says where it listens");
+        ganache
     }
 }
 

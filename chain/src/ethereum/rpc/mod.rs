@@ -215,7 +215,7 @@ mod tests {
         );
 
         assert!(
-            shown.contains("a.example") && !shown.contains("secret"),
+            shown.contains("a.example") && !shown.contains("hush"),
             "{shown}"
         );
     }
