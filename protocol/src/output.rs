@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use headwater_proto::{
     AddressText, JobId, ManifestId, MasterPlaylist, MediaInfo, Message, NoRouteReason,
-    NodeAddresses, NodeId, NodeStatus, Position, ReceiptList, ReceiptsWanted, RenditionName,
-    Signed, StreamId, TranscodeClaim, TranscodeResult,
+    NodeAddresses, NodeId, NodeStatus, OutOfBounds, Position, ReceiptList, ReceiptsWanted,
+    RenditionName, Signed, StreamId, TranscodeClaim, TranscodeResult,
 };
 
 use crate::{
@@ -298,6 +298,9 @@ pub enum CommandError {
     /// The chunks are not those of the header.
     #[error("the payload does not match its header")]
     PayloadMismatch,
+    /// The header breaks a bound of the wire, so that nobody could read it.
+    #[error("the part's header cannot be sent: {0}")]
+    Unsendable(OutOfBounds),
     /// A master playlist's version did not grow, or is of another node.
     #[error("the master playlist is not newer than the current one")]
     StaleMaster,

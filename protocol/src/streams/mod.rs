@@ -18,7 +18,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use headwater_proto::{
-    JobId, NoRouteReason, NodeId, PartHeader, Position, Signed, Slot, StreamEnd, StreamId,
+    JobId, NoRouteReason, NodeId, PartHeader, Position, Signed, Slot, Statement as _, StreamEnd,
+    StreamId,
     limits::{CHUNK_BYTES, MAX_HOPS},
 };
 
@@ -554,6 +555,7 @@ fn account(stream: &mut Stream, cx: &mut Cx) {
 /// megabyte, once, and keeps a fault of this machine from being signed away: neighbours
 /// would count every such chunk as a forgery.
 fn check_payload(header: &PartHeader, chunks: &[Bytes]) -> Result<(), CommandError> {
+    header.check().map_err(CommandError::Unsendable)?;
     let size = header.size as usize;
     let count = size.div_ceil(CHUNK_BYTES);
     let lengths_fit = chunks.iter().enumerate().all(|(index, chunk)| {

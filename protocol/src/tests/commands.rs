@@ -2,7 +2,7 @@
 
 use headwater_proto::{JobId, Signed, StreamId};
 
-use super::world::{World, at};
+use super::world::{World, at, key};
 use crate::{Command, CommandError, Config};
 
 #[test]
@@ -93,6 +93,20 @@ fn chunks_must_be_those_of_the_header() {
         },
     );
     assert_eq!(refused, CommandError::PayloadMismatch);
+}
+
+#[test]
+fn a_header_that_nobody_could_read_is_refused() {
+    let mut world = World::pair();
+    let stream = world.publish();
+    let (header, chunks) = world.part(0, &stream, at(0, 0), 0);
+    let mut header = header.value().clone();
+    header.media.as_mut().unwrap().start = u64::MAX;
+    let header = Signed::sign(header, &key(0));
+
+    let refused = world.refused(0, Command::Append { header, chunks });
+
+    assert!(matches!(refused, CommandError::Unsendable(_)), "{refused}");
 }
 
 #[test]
