@@ -320,6 +320,8 @@ fn neighbours(page: &mut Page, peers: &[PeerInfo], streams: &[StreamView]) {
     counter("peer_bytes_out", "Bytes that went to it.", |peer| {
         peer.bytes_out
     });
+    let skipped = "Messages from it of kinds that are not known here.";
+    counter("peer_skipped_messages", skipped, |peer| peer.skipped);
     let measured = told.iter().zip(&names).filter_map(|(peer, (name, _))| {
         let micros = u64::try_from(peer.round_trip?.as_micros()).ok()?;
         Some((vec![("peer", name.as_str())], micros))

@@ -117,6 +117,8 @@ fn queues() -> (Queues, Outgoing) {
 pub(super) struct Counters {
     read: AtomicU64,
     written: AtomicU64,
+    /// Messages of kinds that are not known here.
+    skipped: AtomicU64,
     /// Microseconds; 0 until measured.
     round_trip: AtomicU32,
 }
@@ -130,6 +132,7 @@ impl Counters {
     pub(super) fn fill(&self, info: &mut PeerInfo) {
         info.bytes_in = self.read.load(Relaxed);
         info.bytes_out = self.written.load(Relaxed);
+        info.skipped = self.skipped.load(Relaxed);
         let micros = self.round_trip.load(Relaxed);
         info.round_trip = (micros > 0).then(|| Duration::from_micros(micros.into()));
     }
@@ -228,6 +231,7 @@ pub(super) async fn live(
         round_trip: None,
         bytes_in: 0,
         bytes_out: 0,
+        skipped: 0,
     };
     let entry = Peer {
         info,
@@ -277,7 +281,7 @@ async fn greet(streams: Streams, own: Hello) -> Result<(Halves, Hello), LinkErro
         ctl_write.write_all(&frame.head).await?;
         ctl_write.flush().await?;
         match reader::next(&mut ctl_read).await? {
-            Some((Message::Hello(hello), _)) => Ok(hello),
+            Some((Some(Message::Hello(hello)), _)) => Ok(hello),
             Some(_) | None => Err(LinkError::NoHello),
         }
     };

@@ -168,6 +168,8 @@ pub struct PeerInfo {
     pub bytes_in: u64,
     /// Bytes of messages that went.
     pub bytes_out: u64,
+    /// Messages that came and are of kinds that this program does not know.
+    pub skipped: u64,
 }
 
 /// The network has too much to do to take an order.

@@ -45,6 +45,7 @@ fn peer(seed: u8, agent: &str) -> PeerInfo {
         round_trip: Some(std::time::Duration::from_micros(1500)),
         bytes_in: 1000,
         bytes_out: 2000,
+        skipped: 1,
     }
 }
 

@@ -15,8 +15,8 @@ use headwater_proto::{
 
 use super::{CLASSES, Counters, LinkError, NetEvent, Reader, Shared};
 
-/// A message and its size on the wire.
-type Sized = (Message, usize);
+/// A message and its size on the wire; none of a kind that is not known here.
+type Sized = (Option<Message>, usize);
 
 /// Reads until the link ends.
 pub(super) async fn run(
@@ -39,6 +39,10 @@ pub(super) async fn run(
         let event = match next.await {
             Some(Ok((message, size))) => {
                 counters.read.fetch_add(size as u64, Relaxed);
+                let Some(message) = message else {
+                    counters.skipped.fetch_add(1, Relaxed);
+                    continue;
+                };
                 match verifier.check(message) {
                     Ok(message) => NetEvent::Received {
                         from: peer,
@@ -80,24 +84,22 @@ fn messages(reader: Reader) -> BoxStream<'static, Result<Sized, LinkError>> {
     }))
 }
 
-/// The next message of a known kind; `None` when the substream ends between two.
+/// The next message; `None` when the substream ends between two.
 pub(super) async fn next(
     reader: &mut (impl AsyncRead + Unpin),
 ) -> Result<Option<Sized>, LinkError> {
-    loop {
-        let Some((header, size)) = next_header(reader).await? else {
-            return Ok(None);
-        };
-        match header {
-            Header::Unknown => {}
-            Header::Message(message) => return Ok(Some((*message, size))),
-            Header::Chunk(chunk) => {
-                let payload = read_exact(reader, chunk.payload_len()).await?;
-                let size = size + payload.len();
-                return Ok(Some((chunk.finish(payload)?, size)));
-            }
+    let Some((header, size)) = next_header(reader).await? else {
+        return Ok(None);
+    };
+    Ok(Some(match header {
+        Header::Unknown => (None, size),
+        Header::Message(message) => (Some(*message), size),
+        Header::Chunk(chunk) => {
+            let payload = read_exact(reader, chunk.payload_len()).await?;
+            let size = size + payload.len();
+            (Some(chunk.finish(payload)?), size)
         }
-    }
+    }))
 }
 
 async fn next_header(
