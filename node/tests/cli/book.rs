@@ -140,7 +140,15 @@ fn bad_arguments_are_refused_before_anything_is_opened() {
     }
     let unknown = user.run(&["job", "create", &id, "--ledger", "ws://node"]);
     let error = unknown.error(2);
-    assert!(error.starts_with("--ledger ws://node: "), "{error}");
+    assert!(error.starts_with("--contract: "), "{error}");
+    let secret = ["job", "list", "--ledger", "htp://user:secret@node/key"];
+    let ran = user.run(&secret);
+    let error = ran.error(2);
+    assert!(error.starts_with("--ledger (hidden): "), "{error}");
+    let deposit = ["ledger", "deposit", "5", "--ledger", &book];
+    let ran = user.run(&deposit);
+    let error = ran.error(1);
+    assert_eq!(error, "there are no accounts and no money in a job book");
     assert_eq!(user.files(), [""; 0]);
     user.ask(&["job", "create", &id, "--ledger", &book]);
     let ran = user.run(&["job", "show", "7", "--ledger", &book]);
