@@ -144,7 +144,10 @@ impl Writer {
                 continue;
             }
             let elects = match self.account.would_elect(id).await {
-                Err(TransactionError::Refused(Refusal::SeedNotMined { .. })) => {
+                // Too early, or somebody else has just done it.
+                Err(TransactionError::Refused(
+                    Refusal::SeedNotMined { .. } | Refusal::WrongState { .. },
+                )) => {
                     sender.pause().await;
                     continue;
                 }
@@ -160,11 +163,12 @@ impl Writer {
             }
             let intent = format!("assign/{id}/{}", job.seed_block);
             match self.account.make(&intent, &Action::Assign(id)).await {
-                // Somebody else did it.
-                Ok(_) | Err(TransactionError::Refused(Refusal::WrongState { .. })) => {}
-                Err(TransactionError::Refused(Refusal::SeedNotMined { .. })) => {
-                    sender.pause().await;
-                }
+                Ok(_) => {}
+                Err(TransactionError::Refused(
+                    Refusal::SeedNotMined { .. } | Refusal::WrongState { .. },
+                )) => sender.pause().await,
+                // It came second in its block: the job tells.
+                Err(TransactionError::Refused(_)) if self.known(id).await?.state != OPEN => {}
                 Err(error) => return Err(error.into()),
             }
         }

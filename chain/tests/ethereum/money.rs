@@ -363,6 +363,51 @@ async fn what_cannot_be_paid_is_refused_in_words_before_anything_is_sent() {
     assert_eq!(broadcaster.standing().await.unwrap().balance, Wei(1000));
 }
 
+#[tokio::test]
+async fn whoever_elects_second_finds_it_done() {
+    let market = Market::open().await;
+    let transcoder = market.transcoder(market.disk.clone()).await;
+    let terms = Transcoder {
+        address: market.key.address(),
+        node: NodeKey([7; 32]),
+        price_per_segment: Wei(PRICE),
+        stake: RULES.min_stake,
+    };
+    let transcoder = Writer::new(transcoder, Spending::default());
+    transcoder.register(&terms).await.unwrap();
+    let broadcaster = market.broadcaster.account();
+    let deposit = Action::Deposit(Wei(1000));
+    broadcaster.make("deposit", &deposit).await.unwrap();
+    let watcher = Writer::new(market.watcher.clone(), Spending::default());
+    for round in 0..5 {
+        let create = Action::CreateJob {
+            stream: format!("stream {round}"),
+            profiles: vec![],
+            max_price: Wei(PRICE),
+        };
+        let made = broadcaster.make(&format!("create/{round}"), &create).await;
+        let job = made.unwrap().job.unwrap();
+
+        let all = async {
+            tokio::join!(
+                market.broadcaster.elect(job),
+                market.broadcaster.elect(job),
+                transcoder.elect(job),
+                watcher.elect(job),
+            )
+        };
+        // A transaction waits for its block, as on a real chain.
+        market.anvil.rpc("evm_setAutomine", json!([false])).await;
+        let (first, again, holder, stranger) = market.mining(Box::pin(all)).await;
+        market.anvil.rpc("evm_setAutomine", json!([true])).await;
+
+        for elected in [first, again, holder, stranger] {
+            elected.unwrap();
+        }
+        transcoder.acknowledge(job, terms.address).await.unwrap();
+    }
+}
+
 /// A disk that dies with one of its writes, before it or after; so does its process.
 #[derive(Debug)]
 struct Dying {
