@@ -144,6 +144,14 @@ impl Account {
         self.sender.attend().await
     }
 
+    /// How many transactions are under way.
+    ///
+    /// # Errors
+    /// When the journal fails.
+    pub fn pending(&self) -> Result<usize, TransactionError> {
+        self.sender.pending()
+    }
+
     /// The contract's rules.
     ///
     /// # Errors

@@ -141,6 +141,7 @@ impl<'a> Assembly<'a> {
             about: self.about,
             transcoding,
             collector,
+            chain: ledger.and_then(|opened| opened.chain),
             readiness,
             traffic,
         };

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     driver::{Core, CoreError},
+    ledger::Chain,
     net::NetHandle,
     status,
 };
@@ -37,6 +38,8 @@ pub struct Admin {
     pub transcoding: Option<std::sync::Arc<crate::pipeline::Transcoding>>,
     /// What collects its receipts, where the ledger pays.
     pub collector: Option<std::sync::Arc<crate::receipts::Collector>>,
+    /// The ledger, when it is on a chain.
+    pub chain: Option<Chain>,
     /// When this node is of use.
     pub readiness: Readiness,
     /// Counts what is asked.
@@ -251,7 +254,15 @@ async fn counters(State(admin): State<Admin>) -> Response {
     };
     let peers = admin.net.peers();
     let receipts = admin.collector.as_ref().map(|collector| collector.counts());
-    let text = metrics::write(&admin.about, &snapshot, &peers, &admin.traffic, receipts);
+    let chain = admin.chain.as_ref().map(Chain::report);
+    let text = metrics::write(
+        &admin.about,
+        &snapshot,
+        &peers,
+        &admin.traffic,
+        receipts,
+        chain.as_ref(),
+    );
     let kind = [(header::CONTENT_TYPE, metrics::KIND)];
     ([NO_STORE], kind, text).into_response()
 }

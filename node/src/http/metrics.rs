@@ -3,11 +3,15 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
+use headwater_chain::ethereum::EndpointStatus;
 use headwater_proto::{NodeId, Roles};
 use headwater_protocol::StreamView;
 
 use super::{Side, traffic::Traffic};
-use crate::{clock, driver::Snapshot, net::PeerInfo, receipts::ReceiptCounts, status::About};
+use crate::{
+    clock, driver::Snapshot, ledger::ChainReport, net::PeerInfo, receipts::ReceiptCounts,
+    status::About,
+};
 
 /// Media type of what [`write`] returns.
 pub(super) const KIND: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -24,6 +28,7 @@ pub(super) fn write(
     peers: &[PeerInfo],
     traffic: &Traffic,
     receipts: Option<ReceiptCounts>,
+    chain: Option<&ChainReport>,
 ) -> String {
     let mut page = Page::default();
     node(&mut page, about, snapshot, peers);
@@ -33,6 +38,9 @@ pub(super) fn write(
     http(&mut page, traffic);
     if let Some(counts) = receipts {
         collected(&mut page, counts);
+    }
+    if let Some(report) = chain {
+        followed(&mut page, report);
     }
     page.text.push_str("# EOF\n");
     page.text
@@ -241,6 +249,45 @@ fn collected(page: &mut Page, counts: ReceiptCounts) {
     page.one(Kind::Counter, "receipts_bad", bad, counts.bad);
     let waiting = "Segments of all jobs that have no receipt yet.";
     page.one(Kind::Gauge, "receipts_waiting", waiting, counts.waiting);
+}
+
+/// The chain that the ledger is on.
+fn followed(page: &mut Page, report: &ChainReport) {
+    let settled = "The newest block that counts.";
+    page.one(
+        Kind::Gauge,
+        "chain_settled_block",
+        settled,
+        report.status.settled,
+    );
+    let endpoints = &report.status.endpoints;
+    let mut each = |kind, name: &str, help: &str, read: fn(&EndpointStatus) -> Option<u64>| {
+        let samples = endpoints.iter().filter_map(|status| {
+            let labels = vec![("endpoint", status.endpoint.as_str())];
+            Some((labels, read(status)?))
+        });
+        page.family(kind, name, help, samples);
+    };
+    let up = "Whether it is asked before those that are not.";
+    each(Kind::Gauge, "chain_endpoint_up", up, |status| {
+        Some(u64::from(status.healthy))
+    });
+    let head = "The newest block it was seen to have.";
+    each(Kind::Gauge, "chain_endpoint_head", head, |status| {
+        status.head
+    });
+    let asked = "Requests to it.";
+    each(Kind::Counter, "chain_endpoint_requests", asked, |status| {
+        Some(status.requests)
+    });
+    let failed = "Requests that it failed.";
+    each(Kind::Counter, "chain_endpoint_errors", failed, |status| {
+        Some(status.errors)
+    });
+    if let Some(pending) = report.pending {
+        let help = "Transactions of this node that are under way.";
+        page.one(Kind::Gauge, "chain_transactions_pending", help, pending);
+    }
 }
 
 fn streams(page: &mut Page, streams: &[StreamView]) {

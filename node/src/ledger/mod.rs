@@ -7,7 +7,8 @@ use std::{sync::Arc, time::Duration};
 use headwater_chain::{
     JobBook, Journal, Ledger, LedgerError, Wei,
     ethereum::{
-        Account, ChainSettings, Endpoints, EthereumLedger, Key, SenderConfig, Spending, Writer,
+        Account, ChainSettings, ChainStatus, Endpoints, EthereumLedger, Key, SenderConfig,
+        Spending, Writer,
     },
 };
 
@@ -33,6 +34,32 @@ pub struct Chain {
     pub ledger: Arc<EthereumLedger>,
     /// What the account does there; `None` without a key.
     pub writer: Option<Writer>,
+}
+
+/// How a ledger on a chain does, for monitors.
+#[derive(Debug, Clone)]
+pub struct ChainReport {
+    /// How far it is followed, and by whom.
+    pub status: ChainStatus,
+    /// Transactions of the node that are under way; `None` without an account.
+    pub pending: Option<u64>,
+}
+
+impl Chain {
+    /// How it does.
+    #[must_use]
+    pub fn report(&self) -> ChainReport {
+        let pending = self
+            .writer
+            .as_ref()
+            .map(|writer| writer.account().pending());
+        ChainReport {
+            status: self.ledger.status(),
+            pending: pending
+                .and_then(Result::ok)
+                .and_then(|count| u64::try_from(count).ok()),
+        }
+    }
 }
 
 /// What a program may do of its own accord, and where it keeps what is under way.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use headwater_chain::ethereum::ChainStatus;
 use headwater_proto::{BroadcastId, ManifestId, Position, SigningKey};
 
 use super::*;
@@ -70,7 +71,28 @@ fn text(streams: Vec<StreamView>, peers: &[PeerInfo]) -> String {
         bad: 1,
         waiting: 2,
     };
-    write(&about, &snapshot, peers, &traffic, Some(receipts))
+    let chain = ChainReport {
+        status: ChainStatus {
+            settled: 12,
+            endpoints: vec![EndpointStatus {
+                endpoint: "wss://chain.example:443".into(),
+                healthy: false,
+                head: Some(14),
+                requests: 9,
+                errors: 2,
+                last_error: None,
+            }],
+        },
+        pending: Some(1),
+    };
+    write(
+        &about,
+        &snapshot,
+        peers,
+        &traffic,
+        Some(receipts),
+        Some(&chain),
+    )
 }
 
 /// One sample's name and labels, as the text form writes them.
@@ -183,6 +205,23 @@ fn a_transcoder_tells_what_it_is_owed() {
     let text = text(vec![], &[]);
     for line in ["received_total 7", "bad_total 1", "waiting 2"] {
         let line = format!("\nheadwater_receipts_{line}\n");
+        assert!(text.contains(&line), "{line}\n{text}");
+    }
+}
+
+#[test]
+fn a_chain_is_told_by_its_endpoints() {
+    let text = text(vec![], &[]);
+    let endpoint = "{endpoint=\"wss://chain.example:443\"}";
+    for line in [
+        "settled_block 12".to_owned(),
+        "transactions_pending 1".to_owned(),
+        format!("endpoint_up{endpoint} 0"),
+        format!("endpoint_head{endpoint} 14"),
+        format!("endpoint_requests_total{endpoint} 9"),
+        format!("endpoint_errors_total{endpoint} 2"),
+    ] {
+        let line = format!("\nheadwater_chain_{line}\n");
         assert!(text.contains(&line), "{line}\n{text}");
     }
 }
