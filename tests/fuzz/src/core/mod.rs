@@ -17,10 +17,10 @@ pub fn core(data: &[u8]) {
     drop(run(data, None));
 }
 
-/// As [`core`], and returns a recording of it.
+/// As [`core()`], and returns a recording of it.
 ///
 /// # Panics
-/// As [`core`].
+/// As [`core()`].
 #[must_use]
 pub fn recorded(data: &[u8]) -> Vec<u8> {
     let tape = Tape::default();
