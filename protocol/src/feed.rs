@@ -103,10 +103,13 @@ impl Feeds {
             }
             None => {
                 cx.stats.refused_claims += 1;
-                cx.observe(Event::Misbehaved {
-                    peer: from,
-                    what: "refused claim",
-                });
+                // A relay on its way cannot know what the ledger says.
+                if from == name.0 {
+                    cx.observe(Event::Misbehaved {
+                        peer: from,
+                        what: "refused claim",
+                    });
+                }
             }
         }
         if self.check_queued(cx, name) || granted {

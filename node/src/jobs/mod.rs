@@ -1,5 +1,6 @@
 //! Between ledger and protocol: which jobs are ours, whose claims hold, who is replaced.
 
+mod early;
 mod overseer;
 mod oversight;
 
@@ -12,7 +13,6 @@ use std::{
 use headwater_chain::{
     Address, Batch, Cursor, Event, Job, JobFilter, JobState, Ledger, NewJob, NodeKey, Wei,
     ethereum::{Claim, Key},
-    verify_assignment,
 };
 use headwater_proto::{
     AddressText, JobId, NodeId, ReceiptList, ReceiptsWanted, Signed, SigningKey, StreamId,
@@ -184,8 +184,7 @@ impl Jobs {
             sequence: claim.sequence,
             expires_ms: claim.expires_ms,
         };
-        let now = clock::unix_ms();
-        match verify_assignment(&*self.ledger, &checked, signature, now).await {
+        match early::verify(&*self.ledger, &checked, signature).await {
             // On a chain anybody can create a job for any stream.
             Ok(assignment) if !self.is_own(&assignment.job) => {
                 warn!(job = %claim.job, by = %assignment.job.broadcaster, "claim to a job of another account refused");
