@@ -286,6 +286,7 @@ impl<'a> Assembly<'a> {
             net.clone(),
             self.key.clone(),
             JobsConfig {
+                create: self.config.jobs.create,
                 allow_private: self.config.allow_private_dials,
                 profiles: self.config.ladder.names().map(str::to_owned).collect(),
                 max_price: self.config.jobs.max_price,

@@ -56,6 +56,8 @@ pub struct Jobs {
 /// How a node deals with jobs.
 #[derive(Debug, Clone)]
 pub struct JobsConfig {
+    /// Create jobs for broadcasts.
+    pub create: bool,
     /// Dial private addresses that claims name.
     pub allow_private: bool,
     /// Names of the renditions to ask for, when this node creates jobs.

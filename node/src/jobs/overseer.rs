@@ -1,18 +1,25 @@
 //! Asks the transcoders of this node's jobs whether they are there, and replaces those
 //! that are not.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::future::join_all;
 use headwater_chain::{Broadcaster, Job, JobFilter, NodeKey};
 use headwater_proto::{JobId, NodeId, StreamId};
-use headwater_protocol::{Command, Reply};
+use headwater_protocol::{Command, Reply, Time};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::{Jobs, holder_of};
 use crate::{clock, driver::Core, mutex::lock, pipeline::Broadcasts};
 
+/// A broadcast that is without a job for so long gets one: the first try failed, or the
+/// chain took it back.
+const WITHOUT: Duration = Duration::from_secs(15);
 /// How often silence is looked for.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -32,23 +39,61 @@ impl Jobs {
         stop: CancellationToken,
     ) {
         let mut tick = tokio::time::interval(LOOK);
+        let mut without = BTreeMap::new();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = tick.tick() => {}
             }
-            let live: Vec<String> = broadcasts
+            let live: BTreeSet<String> = broadcasts
                 .list()
                 .iter()
                 .filter(|broadcast| broadcast.connected)
                 .map(|broadcast| broadcast.manifest.source().to_string())
                 .collect();
-            let goes_on = |stream: &str| live.iter().any(|live| live == stream);
+            let goes_on = |stream: &str| live.contains(stream);
             let due = lock(&self.oversight).due(clock::now(), goes_on);
             let asked = join_all(due.iter().map(|job| self.look_after(job, &core)));
+            let created = self.create_missing(&live, &mut without);
             tokio::select! {
                 () = stop.cancelled() => return,
-                _ = asked => {}
+                _ = async { tokio::join!(asked, created) } => {}
+            }
+        }
+    }
+
+    /// Creates the jobs of broadcasts that never had one; `without` says since when. A job
+    /// that somebody ended stays ended.
+    async fn create_missing(&self, live: &BTreeSet<String>, without: &mut BTreeMap<String, Time>) {
+        without.retain(|stream, _| live.contains(stream));
+        if !self.config.create || live.is_empty() {
+            return;
+        }
+        let all = JobFilter {
+            ended: true,
+            ..JobFilter::default()
+        };
+        let jobs = match self.ledger.jobs(all).await {
+            Ok(jobs) => jobs,
+            Err(error) => return debug!(%error, "nobody knows which broadcasts have a job"),
+        };
+        let now = clock::now();
+        for stream in live {
+            if jobs
+                .iter()
+                .any(|job| job.stream == *stream && self.is_own(job))
+            {
+                without.remove(stream);
+                continue;
+            }
+            let since = without.entry(stream.clone()).or_insert(now);
+            if now.since(*since) < WITHOUT {
+                continue;
+            }
+            *since = now;
+            if let Ok(stream) = stream.parse() {
+                info!(%stream, "the broadcast has no job; creating one");
+                self.broadcast_began(&stream).await;
             }
         }
     }

@@ -86,6 +86,36 @@ impl Chain {
         format!("ws://127.0.0.1:{}", self.port)
     }
 
+    /// Takes back the newest blocks and what was in them; as many empty ones and one more
+    /// come instead.
+    ///
+    /// # Errors
+    /// When it does not answer or refuses.
+    pub async fn take_back(&self, blocks: u64) -> anyhow::Result<()> {
+        self.ask("anvil_reorg", serde_json::json!([blocks, []]))
+            .await
+    }
+
+    /// Makes empty blocks.
+    ///
+    /// # Errors
+    /// When it does not answer or refuses.
+    pub async fn mine(&self, blocks: u64) -> anyhow::Result<()> {
+        self.ask("anvil_mine", serde_json::json!([blocks])).await
+    }
+
+    async fn ask(&self, method: &str, params: serde_json::Value) -> anyhow::Result<()> {
+        let ask = serde_json::json!({
+            "jsonrpc": "2.0", "id": 1, "method": method, "params": params,
+        });
+        let client = reqwest::Client::builder().no_proxy().build()?;
+        let url = format!("http://127.0.0.1:{}", self.port);
+        let response = client.post(url).json(&ask).send().await?;
+        let answer: serde_json::Value = response.json().await?;
+        anyhow::ensure!(answer.get("error").is_none(), "{answer}");
+        Ok(())
+    }
+
     /// Stops it and starts it again where it was.
     ///
     /// # Errors

@@ -210,3 +210,66 @@ async fn a_chain_that_was_down_still_gives_a_lost_transcoders_job_to_another() {
     unbroken(&playlist_beyond(&viewer, &source, newest + 1).await);
     encoder.stop().await.unwrap();
 }
+
+#[tokio::test]
+async fn what_the_chain_takes_back_is_worked_on_no_more() {
+    let world = World::new().await;
+    let relay = world.cluster.node("relay", &["--relayer"]).await.unwrap();
+    let join = ["--bootstrap", &relay.address];
+    let transcoder = world.transcoder(2, "144p", &join).await;
+    world.chain.mine(40).await.unwrap();
+    let broadcaster = world.broadcaster(&join).await;
+    let encoder = Publisher::start(broadcaster.publish.as_ref().unwrap()).unwrap();
+    let manifest = world.cluster.manifest(&broadcaster).await.unwrap();
+    let variants = world.cluster.variants(&broadcaster, &manifest, 2).await;
+    let logs = || format!("{}\n{}", broadcaster.log(), transcoder.log());
+    let variants = variants.unwrap_or_else(|error| panic!("{error:#}\n{}", logs()));
+    assert!(variants[1].uri.starts_with(&transcoder.id));
+
+    // The job was created less than 30 blocks ago, and its transcoder registered before.
+    world.chain.take_back(30).await.unwrap();
+
+    let wanted = Duration::from_secs(30);
+    let gone = eventually("an end of the work", wanted, async || {
+        let master = get_text(&format!("{}/stream/{manifest}.m3u8", broadcaster.http)).await?;
+        anyhow::ensure!(!master.contains(&transcoder.id), "{master}");
+        anyhow::ensure!(transcoder.log().contains("job is over"));
+        Ok(())
+    });
+    gone.await
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", logs()));
+    let source = format!("{manifest}.source");
+    let newest = *segments(&playlist_beyond(&broadcaster, &source, 0).await)
+        .last()
+        .unwrap();
+    unbroken(&playlist_beyond(&broadcaster, &source, newest + 1).await);
+    encoder.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_broadcast_gets_its_job_once_it_can_be_paid() {
+    const POOR: usize = 4;
+    let world = World::new().await;
+    let relay = world.cluster.node("relay", &["--relayer"]).await.unwrap();
+    let join = ["--bootstrap", &relay.address];
+    let transcoder = world.transcoder(2, "144p", &join).await;
+    let flags = ["--broadcaster", "--create-jobs", "--max-price", PRICE];
+    let flags = [&flags[..], &join].concat();
+    let broadcaster = world.node(POOR, "broadcaster", &flags).await;
+    let encoder = Publisher::start(broadcaster.publish.as_ref().unwrap()).unwrap();
+    let manifest = world.cluster.manifest(&broadcaster).await.unwrap();
+    let wanted = Duration::from_secs(20);
+    let refused = eventually("a refusal", wanted, async || {
+        anyhow::ensure!(broadcaster.log().contains("headwater ledger deposit"));
+        Ok(())
+    });
+    refused.await.unwrap();
+
+    let deposit = ["ledger", "deposit", "1000000000000000000", "--yes"];
+    world.run(POOR, &deposit).await;
+
+    let variants = world.cluster.variants(&broadcaster, &manifest, 2).await;
+    let variants = variants.unwrap_or_else(|error| panic!("{error:#}\n{}", broadcaster.log()));
+    assert!(variants[1].uri.starts_with(&transcoder.id));
+    encoder.stop().await.unwrap();
+}
