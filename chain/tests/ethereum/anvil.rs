@@ -23,20 +23,23 @@ pub(crate) struct Anvil {
 
 impl Anvil {
     pub(crate) fn start() -> Self {
-        Self::run(0, None)
+        Self::run(0, None, None)
     }
 
     /// One that keeps its state when it is told to end.
     pub(crate) fn with_state(state: &Path) -> Self {
-        Self::run(0, Some(state.to_owned()))
+        Self::run(0, Some(state.to_owned()), None)
     }
 
-    fn run(port: u16, state: Option<PathBuf>) -> Self {
+    fn run(port: u16, state: Option<PathBuf>, genesis: Option<u64>) -> Self {
         let mut command = Command::new(program());
         command.args(["--host", "127.0.0.1", "--auto-impersonate"]);
         command.args(["--port", &port.to_string()]);
         if let Some(state) = &state {
             command.arg("--state").arg(state);
+        }
+        if let Some(time) = genesis {
+            command.args(["--timestamp", &time.to_string()]);
         }
         // From here on whatever fails ends it too.
         let mut anvil = Self {
@@ -68,7 +71,15 @@ impl Anvil {
     /// Starts it again where it was.
     pub(crate) fn restart(&mut self) {
         self.stop();
-        let again = Self::run(self.port, self.state.clone());
+        let again = Self::run(self.port, self.state.clone(), None);
+        drop(std::mem::replace(self, again));
+    }
+
+    /// Starts another chain in its place. Its first block is another one too, even within
+    /// the same second.
+    pub(crate) fn start_anew(&mut self) {
+        self.stop();
+        let again = Self::run(self.port, None, Some(1_700_000_000));
         drop(std::mem::replace(self, again));
     }
 

@@ -174,7 +174,7 @@ async fn a_chain_that_was_started_anew_is_not_taken_for_the_old_one() {
         .follow(&mut watch, world.head().await)
         .await;
 
-    anvil.restart();
+    anvil.start_anew();
     anvil.mine(10).await;
 
     let error = loop {
