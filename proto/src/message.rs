@@ -12,6 +12,9 @@ use crate::{
 };
 
 /// One message. `SPEC.md` has the number of each on the wire.
+///
+/// It is moved from queue to queue many times, so what is long and seldom is boxed: what
+/// carries media is no longer than a line of memory and a bit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
     /// First message in each direction of a link.
@@ -21,7 +24,7 @@ pub enum Message {
     /// Answers [`Message::Ping`] with its nonce.
     Pong(Ping),
     /// Asks for a stream.
-    Sub(Sub),
+    Sub(Box<Sub>),
     /// Accepts a [`Message::Sub`], and is repeated while no data flows.
     SubAck(SubAck),
     /// The node that should have it does not have it, or not yet.
@@ -51,17 +54,35 @@ pub enum Message {
     /// The status, signed by the node.
     NodeStatusData(NodeStatusData),
     /// A transcoder's subscription, with the addresses the broadcaster may dial.
-    TranscodeSub(TranscodeSub),
+    TranscodeSub(Box<TranscodeSub>),
     /// The transcoder tells the broadcaster which renditions it makes.
     TranscodeResponse(TranscodeResponse),
     /// Asks a transcoder whether it would take a job now.
-    JobProbe(JobProbe),
+    JobProbe(Box<JobProbe>),
     /// Answers [`Message::JobProbe`].
     JobProbeReply(JobProbeReply),
     /// A transcoder asks the broadcaster for receipts.
     GetReceipts(GetReceipts),
     /// The receipts, signed by the broadcaster's account and, as a list, by its node.
     Receipts(Receipts),
+}
+
+impl From<Sub> for Message {
+    fn from(sub: Sub) -> Self {
+        Self::Sub(Box::new(sub))
+    }
+}
+
+impl From<TranscodeSub> for Message {
+    fn from(sub: TranscodeSub) -> Self {
+        Self::TranscodeSub(Box::new(sub))
+    }
+}
+
+impl From<JobProbe> for Message {
+    fn from(probe: JobProbe) -> Self {
+        Self::JobProbe(Box::new(probe))
+    }
 }
 
 /// Who the neighbour is; its [`NodeId`] is proven by the connection.
@@ -515,3 +536,5 @@ pub struct SegmentReceipt {
     /// EIP-712 signature by the account of the job's broadcaster: r, s, v.
     pub signature: [u8; 65],
 }
+
+const _: () = assert!(size_of::<Message>() <= 80, "see Message");

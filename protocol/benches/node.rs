@@ -68,7 +68,7 @@ impl Relay {
                 from: None,
                 hops_left: MAX_HOPS,
             };
-            for output in relay.handle(received(child, Message::Sub(sub))) {
+            for output in relay.handle(received(child, Message::from(sub))) {
                 if let Output::Send {
                     message: Message::Sub(sub),
                     ..

@@ -339,7 +339,7 @@ impl Feeds {
             link.close(request);
         }
         cx.stats.claims_out += 1;
-        let message = Message::TranscodeSub(TranscodeSub {
+        let message = Message::from(TranscodeSub {
             request,
             branch: false,
             hops_left: sub.hops_left - 1,

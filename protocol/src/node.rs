@@ -330,7 +330,7 @@ impl Node {
             }
             Message::TranscodeSub(sub) => {
                 self.feeds
-                    .on_transcode_sub(cx, &mut self.streams, from, sub);
+                    .on_transcode_sub(cx, &mut self.streams, from, *sub);
             }
             Message::TranscodeResponse(TranscodeResponse {
                 request,
@@ -340,7 +340,7 @@ impl Node {
                 let to = Requester::Peer(from, request);
                 self.request(What::Response(body), to, hops_left);
             }
-            Message::JobProbe(probe) => self.on_job_probe(from, probe),
+            Message::JobProbe(probe) => self.on_job_probe(from, *probe),
             Message::JobProbeReply(reply) => {
                 let outcome = Outcome::Probe {
                     available: reply.available,

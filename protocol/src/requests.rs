@@ -59,7 +59,7 @@ impl What {
                 transcoder,
                 stream,
                 renditions,
-            } => Message::JobProbe(JobProbe {
+            } => Message::from(JobProbe {
                 request,
                 transcoder,
                 stream,

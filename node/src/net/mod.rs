@@ -87,10 +87,6 @@ pub enum NetError {
 
 /// What happens on links.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "messages are the common case; boxing each would cost more than it saves"
-)]
 pub enum NetEvent {
     /// A link is up, and both sides have said Hello.
     Connected {

@@ -181,7 +181,7 @@ pub(super) fn read(body: Body) -> Result<Message, DecodeError> {
         }),
         Body::Ping(ping) => Message::Ping(Ping { nonce: ping.nonce }),
         Body::Pong(ping) => Message::Pong(Ping { nonce: ping.nonce }),
-        Body::Sub(sub) => Message::Sub(Sub {
+        Body::Sub(sub) => Message::from(Sub {
             request: RequestId(sub.request),
             stream: stream_in(sub.stream)?,
             from: sub.from.map(position_in),
@@ -233,13 +233,13 @@ pub(super) fn read(body: Body) -> Result<Message, DecodeError> {
             request: RequestId(reply.request),
             body: signed(reply)?,
         }),
-        Body::TranscodeSub(sub) => Message::TranscodeSub(transcode_sub_in(sub)?),
+        Body::TranscodeSub(sub) => Message::from(transcode_sub_in(sub)?),
         Body::TranscodeResponse(request) => Message::TranscodeResponse(TranscodeResponse {
             request: RequestId(request.request),
             hops_left: byte(request.hops_left, "hops_left")?,
             body: Signed::from_wire(request.body, &request.signature)?,
         }),
-        Body::JobProbe(probe) => Message::JobProbe(JobProbe {
+        Body::JobProbe(probe) => Message::from(JobProbe {
             request: RequestId(probe.request),
             transcoder: node_in(&probe.transcoder)?,
             stream: stream_in(probe.stream)?,

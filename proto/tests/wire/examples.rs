@@ -92,7 +92,7 @@ fn subscriptions() -> Vec<Named> {
     vec![
         (
             "sub",
-            Message::Sub(Sub {
+            Message::from(Sub {
                 request,
                 stream: stream(),
                 from: Some(position(5, 0)),
@@ -277,7 +277,7 @@ fn jobs() -> Vec<Named> {
     };
     let sealed = open.clone().seal([5; 32]).unwrap();
     let transcode_sub = |claim| {
-        Message::TranscodeSub(TranscodeSub {
+        Message::from(TranscodeSub {
             request,
             branch: true,
             from: None,
@@ -299,7 +299,7 @@ fn jobs() -> Vec<Named> {
         ),
         (
             "job_probe",
-            Message::JobProbe(JobProbe {
+            Message::from(JobProbe {
                 request,
                 transcoder: node,
                 stream: stream(),

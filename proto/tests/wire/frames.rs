@@ -175,7 +175,7 @@ fn beyond_bounds() -> Vec<(Message, &'static str)> {
     let position = |segment, part| Position { segment, part };
     let ok = position(5, 0);
     let sub = |from, hops_left| {
-        Message::Sub(Sub {
+        Message::from(Sub {
             request,
             stream: stream(),
             from,

@@ -74,7 +74,7 @@ fn any_nonce() -> impl Strategy<Value = Ping> {
 fn sub() -> impl Strategy<Value = Message> {
     (request(), stream(), maybe(position()), hops()).prop_map(
         |(request, stream, from, hops_left)| {
-            Message::Sub(Sub {
+            Message::from(Sub {
                 request,
                 stream,
                 from,
@@ -181,7 +181,7 @@ fn transcode_sub() -> impl Strategy<Value = Message> {
     let signature = prop::collection::vec(any::<u8>(), 65);
     (outer, claim(), signature).prop_map(
         |((request, branch, from, hops_left), claim, signature)| {
-            Message::TranscodeSub(TranscodeSub {
+            Message::from(TranscodeSub {
                 request,
                 branch,
                 from,
@@ -218,7 +218,7 @@ fn job_probe() -> impl Strategy<Value = Message> {
     let names = few(rendition_name(), MAX_RENDITIONS);
     (request(), node(), stream(), names, hops()).prop_map(
         |(request, transcoder, stream, renditions, hops_left)| {
-            Message::JobProbe(JobProbe {
+            Message::from(JobProbe {
                 request,
                 transcoder,
                 stream,

@@ -249,7 +249,7 @@ pub(super) fn put_claim(out: &mut Vec<u8>, claim: &TranscodeClaim, signature: &[
         claim: claim.clone(),
         signature: *signature,
     };
-    put_message(out, &Message::TranscodeSub(sub));
+    put_message(out, &Message::from(sub));
 }
 
 pub(super) fn put_stream(out: &mut Vec<u8>, stream: &StreamId) {

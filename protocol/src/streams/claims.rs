@@ -260,7 +260,7 @@ impl Stream {
             link.close(request);
         }
         cx.stats.claims_out += 1;
-        let message = Message::TranscodeSub(TranscodeSub {
+        let message = Message::from(TranscodeSub {
             request,
             branch: false,
             from: None,

@@ -426,7 +426,7 @@ impl Upstream {
             Role::Feed | Role::Rival(_) => self.hops.min(MAX_HOPS),
         };
         let message = match claim {
-            None => Message::Sub(Sub {
+            None => Message::from(Sub {
                 request,
                 stream: stream.clone(),
                 from,
@@ -434,7 +434,7 @@ impl Upstream {
             }),
             Some((claim, signature)) => {
                 cx.stats.claims_out += 1;
-                Message::TranscodeSub(TranscodeSub {
+                Message::from(TranscodeSub {
                     request,
                     branch: true,
                     from,

@@ -153,7 +153,7 @@ const KINDS: [(&str, Kind); 30] = [
     ("response", |_, n| response(n, stream(n))),
     ("response here", |world, n| response(n, here(world, n))),
     ("probe", |_, n| {
-        Message::JobProbe(JobProbe {
+        Message::from(JobProbe {
             request: RequestId(n),
             transcoder: stream(n).node,
             stream: stream(n),
@@ -222,7 +222,7 @@ fn here(world: &World, number: u64) -> StreamId {
 }
 
 fn sub(number: u64, stream: StreamId) -> Message {
-    Message::Sub(Sub {
+    Message::from(Sub {
         request: RequestId(number),
         stream,
         from: None,
@@ -250,7 +250,7 @@ fn status_req(number: u64, node: NodeId) -> Message {
 }
 
 fn claim(number: u64, stream: StreamId, branch: bool) -> Message {
-    Message::TranscodeSub(TranscodeSub {
+    Message::from(TranscodeSub {
         request: RequestId(number),
         branch,
         from: None,

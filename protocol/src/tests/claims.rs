@@ -1,7 +1,7 @@
 //! Claims of several jobs, lost claims, the measured choice of path, revoked jobs, and
 //! broadcasters that begin again.
 
-use headwater_proto::{JobId, Message, Roles, TranscodeSub};
+use headwater_proto::{JobId, Message, Roles};
 
 use super::world::{World, at};
 use crate::{Command, Event, Failure, Question};
@@ -19,10 +19,8 @@ fn network() -> World {
 
 fn claims_of(world: &World, host: usize, job: u64) -> usize {
     let sent = world.hosts[host].sent.iter();
-    sent.filter(
-        |(_, m)| matches!(m, Message::TranscodeSub(TranscodeSub { claim, .. }) if claim.job == JobId(job)),
-    )
-    .count()
+    sent.filter(|(_, m)| matches!(m, Message::TranscodeSub(sub) if sub.claim.job == JobId(job)))
+        .count()
 }
 
 fn checked(world: &World, job: u64) -> usize {

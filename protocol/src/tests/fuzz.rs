@@ -316,7 +316,7 @@ impl Script {
             Slot::Part(Self::position(b))
         };
         match op / 8 % 26 {
-            0..=2 => Message::Sub(Sub {
+            0..=2 => Message::from(Sub {
                 request,
                 stream,
                 from,
@@ -386,7 +386,7 @@ impl Script {
                 node: self.peer(b),
                 hops_left,
             }),
-            20 | 21 => Message::TranscodeSub(TranscodeSub {
+            20 | 21 => Message::from(TranscodeSub {
                 request,
                 branch: b.is_multiple_of(2),
                 from,
@@ -394,7 +394,7 @@ impl Script {
                 claim: self.claim(b, c),
                 signature: [0; 65],
             }),
-            22 => Message::JobProbe(JobProbe {
+            22 => Message::from(JobProbe {
                 request,
                 transcoder: self.peer(b),
                 stream,

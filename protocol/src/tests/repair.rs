@@ -1,6 +1,6 @@
 //! Parents that have not got a part, or send nothing though they say they are live.
 
-use headwater_proto::{Chunk, Message, Part, Position, RequestId, Slot, StreamId, Sub};
+use headwater_proto::{Chunk, Message, Part, Position, RequestId, Slot, StreamId};
 
 use super::world::{World, at, is_cancel};
 
@@ -217,7 +217,7 @@ fn sub_request(world: &World, from: usize, to: usize) -> RequestId {
     let to = world.id(to);
     let mut all = world.hosts[from].sent.iter();
     all.find_map(|(target, message)| match message {
-        Message::Sub(Sub { request, .. }) if *target == to => Some(*request),
+        Message::Sub(sub) if *target == to => Some(sub.request),
         _ => None,
     })
     .unwrap()

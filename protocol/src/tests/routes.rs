@@ -94,7 +94,7 @@ fn a_request_without_hops_left_goes_no_further() {
         hops_left: 0,
     };
 
-    world.arrive(2, 1, &Message::Sub(sub));
+    world.arrive(2, 1, &Message::from(sub));
     world.run(100);
 
     let limit = |m: &Message| matches!(m, Message::NoRoute(n) if n.request == request && n.reason == NoRouteReason::HopLimit);
@@ -109,7 +109,7 @@ fn a_node_that_is_no_relayer_passes_nothing_on_but_serves_what_it_has() {
     world.connect(1, 2);
     let stream = world.publish();
     let sub = |request| {
-        Message::Sub(Sub {
+        Message::from(Sub {
             request: RequestId(request),
             stream: stream.clone(),
             from: None,

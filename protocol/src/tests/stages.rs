@@ -1,6 +1,6 @@
 //! The stages of a job's feed, one after the other, as the table in `stage` has them.
 
-use headwater_proto::{JobId, Message, Roles, TranscodeSub};
+use headwater_proto::{JobId, Message, Roles};
 
 use super::world::{ClaimPolicy, World, at};
 use crate::{Event, Question, Stage};
@@ -33,7 +33,8 @@ fn is_claim(message: &Message) -> bool {
 }
 
 fn claims_of(world: &World, host: usize, job: u64) -> usize {
-    let of_job = |m: &Message| matches!(m, Message::TranscodeSub(TranscodeSub { claim, .. }) if claim.job == JobId(job));
+    let of_job =
+        |m: &Message| matches!(m, Message::TranscodeSub(sub) if sub.claim.job == JobId(job));
     world.hosts[host]
         .sent
         .iter()

@@ -56,7 +56,7 @@ fn a_stranger_makes_a_relay_send_no_more_than_it_sends_itself() {
         let node = stream.node;
         let hops_left = 15;
         let message = match number % 3 {
-            0 => Message::Sub(Sub {
+            0 => Message::from(Sub {
                 request,
                 stream,
                 from: None,
@@ -194,7 +194,7 @@ fn a_subscription_far_ahead_keeps_nobody_from_what_there_is() {
         from: Some(super::world::at(1 << 40, 0)),
         hops_left: 9,
     };
-    world.arrive(stranger, 1, &Message::Sub(sub));
+    world.arrive(stranger, 1, &Message::from(sub));
     world.run(1000);
 
     world.subscribe(2, &stream);

@@ -33,7 +33,7 @@ fn feeds(world: &World) -> Vec<(bool, bool)> {
 fn claim_of(world: &World, host: usize) -> TranscodeSub {
     let mut all = world.hosts[host].sent.iter();
     all.find_map(|(_, message)| match message {
-        Message::TranscodeSub(sub) => Some(sub.clone()),
+        Message::TranscodeSub(sub) => Some((**sub).clone()),
         _ => None,
     })
     .unwrap()
@@ -245,7 +245,7 @@ fn a_repeated_claim_is_no_attack_and_an_older_one_is_dropped() {
     assert_eq!(world.hosts[2].sequence, 2);
 
     let asked = world.hosts[0].asked.len();
-    world.arrive(1, 0, &Message::TranscodeSub(first));
+    world.arrive(1, 0, &Message::from(first));
     world.run(100);
 
     assert_eq!(world.hosts[0].node.stats().stale_claims, 1);

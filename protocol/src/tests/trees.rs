@@ -317,7 +317,7 @@ fn a_node_takes_no_child_from_its_own_path() {
         from: None,
         hops_left: 9,
     };
-    world.arrive(1, 3, &Message::Sub(sub));
+    world.arrive(1, 3, &Message::from(sub));
     world.run(50);
 
     assert_eq!(world.sent(3, 1, |m| matches!(m, Message::NoRoute(_))), 1);

@@ -107,7 +107,7 @@ impl Hostile {
                     node,
                     broadcast: headwater_proto::BroadcastId::from_bytes(broadcast),
                 };
-                Message::Sub(Sub {
+                Message::from(Sub {
                     request,
                     stream: manifest.source(),
                     from: None,

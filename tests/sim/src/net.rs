@@ -41,7 +41,6 @@ pub struct DirIx {
 
 /// What travels.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly all are messages")]
 pub enum Parcel {
     /// A message.
     Message(Message),

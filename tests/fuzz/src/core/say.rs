@@ -296,7 +296,7 @@ impl Request {
             Self::Ping(nonce) => Message::Ping(Ping {
                 nonce: u64::from(nonce),
             }),
-            Self::Sub(which, from, hops) => Message::Sub(Sub {
+            Self::Sub(which, from, hops) => Message::from(Sub {
                 request,
                 stream: which.stream(),
                 from: from.map(At::position),
@@ -312,7 +312,7 @@ impl Request {
                 node: node(of),
                 hops_left: hops % 17,
             }),
-            Self::TranscodeSub(which, claim, from, hops) => Message::TranscodeSub(TranscodeSub {
+            Self::TranscodeSub(which, claim, from, hops) => Message::from(TranscodeSub {
                 request,
                 branch: claim.branch,
                 from: from.map(At::position),
@@ -332,7 +332,7 @@ impl Request {
                 hops_left: by % 17,
                 body: wanted(which, job, 1 + by % PEERS),
             }),
-            Self::Probe(which, of, hops) => Message::JobProbe(JobProbe {
+            Self::Probe(which, of, hops) => Message::from(JobProbe {
                 request,
                 transcoder: node(of),
                 stream: which.stream(),

@@ -266,7 +266,7 @@ mod tests {
     const REQUEST: RequestId = RequestId(4);
 
     fn sub() -> Message {
-        Message::Sub(Sub {
+        Message::from(Sub {
             request: REQUEST,
             stream: published(1).1,
             from: None,
@@ -346,7 +346,7 @@ mod tests {
     #[test]
     fn newer_subscription_takes_the_place_of_an_older_one() {
         let mut child = subscribed();
-        let newer = Message::Sub(Sub {
+        let newer = Message::from(Sub {
             request: RequestId(5),
             stream: published(1).1,
             from: None,

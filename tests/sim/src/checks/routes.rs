@@ -107,7 +107,7 @@ mod tests {
         let mut ids: Vec<_> = (2..5).map(|n| stream(n).0.node_id()).collect();
         let goal = owner.node_id().routing_key();
         ids.sort_by_key(|id| id.routing_key().distance(&goal));
-        let sub = Message::Sub(Sub {
+        let sub = Message::from(Sub {
             request: RequestId(1),
             stream: stream_id,
             from: None,
@@ -126,7 +126,7 @@ mod tests {
     fn a_request_that_is_passed_on_has_a_hop_less() {
         let (owner, stream_id) = stream(1);
         let sub = |hops_left| {
-            Message::Sub(Sub {
+            Message::from(Sub {
                 request: RequestId(1),
                 stream: stream_id.clone(),
                 from: None,
