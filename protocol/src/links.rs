@@ -4,7 +4,11 @@ use std::{cmp::Ordering, collections::VecDeque};
 
 use headwater_proto::{AddressText, Message, NodeId, RequestId, Roles, RoutingKey};
 
-use crate::{output::message_bytes, streams::StreamKey, time::Time};
+use crate::{
+    output::{answer_bytes, message_bytes},
+    streams::StreamKey,
+    time::Time,
+};
 
 /// Requests of ours that ended lately, for each link: their answers may still arrive.
 /// As many as may be open at a time: they may all end together.
@@ -31,9 +35,9 @@ pub(crate) struct LinkState {
     /// Bytes that may be sent on account of the neighbour's requests as long as none of
     /// its subscriptions is proven: to others, who did not ask for it, and to itself,
     /// where it is more than a short answer. It begins with [`GRACE`], grows by what the
-    /// neighbour sends, and is full again when a stream that it asked for turns out to
-    /// exist. So a stranger never makes a node send more than it sends itself, beyond
-    /// the first few kilobytes.
+    /// neighbour sends less the short answers that this node owes for it, and is full
+    /// again when a stream that it asked for turns out to exist. So a stranger never makes
+    /// a node send more than it sends itself, all together, beyond the first few kilobytes.
     pub(crate) allowance: usize,
     /// The neighbour's subscriptions here.
     pub(crate) down: Subs,
@@ -54,6 +58,9 @@ pub(crate) struct LinkState {
     pub(crate) asked: Rate,
     /// Requests that were passed on to it.
     pub(crate) passed: Rate,
+    /// Requests of the neighbour for receipts of this node, which are long and can be
+    /// replayed by whoever has passed them on.
+    pub(crate) receipts: Rate,
     /// Routed requests of the neighbour that wait here.
     pub(crate) requests: usize,
     closed: VecDeque<RequestId>,
@@ -100,6 +107,7 @@ impl LinkState {
             looked: None,
             asked: Rate::default(),
             passed: Rate::default(),
+            receipts: Rate::default(),
             requests: 0,
             closed: VecDeque::new(),
         }
@@ -113,10 +121,11 @@ impl LinkState {
         self.closed.push_back(request);
     }
 
-    /// Notes what the neighbour has brought.
+    /// Notes what the neighbour has brought, less the short answer that it gets.
     pub(crate) fn earn(&mut self, message: &Message) {
         if self.allowance < GRACE {
-            self.allowance = (self.allowance + message_bytes(message)).min(GRACE);
+            let left = message_bytes(message).saturating_sub(answer_bytes(message));
+            self.allowance = (self.allowance + left).min(GRACE);
         }
     }
 

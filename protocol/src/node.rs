@@ -441,6 +441,10 @@ impl Node {
             }
             What::Receipts(body) => {
                 cx.stats.receipts_asked += 1;
+                if !may_have_receipts(cx, requester) {
+                    let busy = Failure::NoRoute(NoRouteReason::Overloaded);
+                    return answer(cx, requester, Outcome::Failed(busy));
+                }
                 cx.ask(
                     Question::Receipts { body },
                     Asked::Receipts { to: requester },
@@ -562,6 +566,23 @@ impl Node {
 /// Times [`Config::max_requests_per_second`] that are a flood. Relays pass on no more than
 /// once that much to one neighbour.
 const FLOOD: u32 = 4;
+
+/// Requests for receipts over one link that are looked at in a second. A transcoder asks
+/// every few seconds for each of its jobs, and a relay may serve several.
+const MAX_RECEIPTS_ASKED: u32 = 8;
+
+/// Whether a request for receipts is looked at; a neighbour that asks too often asks
+/// again.
+fn may_have_receipts(cx: &mut Cx, requester: Requester) -> bool {
+    let now = cx.now;
+    match requester {
+        Requester::Peer(peer, _) => {
+            let link = cx.links.get_mut(&peer);
+            link.is_some_and(|link| link.receipts.count(now) <= MAX_RECEIPTS_ASKED)
+        }
+        Requester::Command(_) | Requester::Job(_) => true,
+    }
+}
 
 /// What a message wants of the node that gets it.
 #[derive(Debug, Clone, Copy)]

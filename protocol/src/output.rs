@@ -106,6 +106,9 @@ const SIGNED_BYTES: usize = 90;
 /// Wire bytes of a request without a long body, about.
 const SHORT_BYTES: usize = 64;
 
+/// Wire bytes of a message with little more than a request id, about.
+const ANSWER_BYTES: usize = 24;
+
 /// Wire bytes of a message, about: what a neighbour brings, or is sent for its sake.
 pub(crate) fn message_bytes(message: &Message) -> usize {
     let short = |extra: usize| SHORT_BYTES.saturating_add(extra);
@@ -131,7 +134,39 @@ pub(crate) fn message_bytes(message: &Message) -> usize {
         | Message::NoRoute(_)
         | Message::Cancel(_)
         | Message::Gap(_)
-        | Message::JobProbeReply(_) => 24,
+        | Message::JobProbeReply(_) => ANSWER_BYTES,
+    }
+}
+
+/// Wire bytes of the short answer that a message gets at least, about: a refusal, or what
+/// is no longer than one.
+pub(crate) fn answer_bytes(message: &Message) -> usize {
+    match message {
+        Message::Ping(_)
+        | Message::Sub(_)
+        | Message::GetMasterPlaylist(_)
+        | Message::NodeStatusReq(_)
+        | Message::TranscodeResponse(_)
+        | Message::JobProbe(_)
+        | Message::GetReceipts(_) => ANSWER_BYTES,
+        Message::TranscodeSub(sub) if sub.branch => ANSWER_BYTES,
+        Message::TranscodeSub(_)
+        | Message::Nack(_)
+        | Message::Hello(_)
+        | Message::Pong(_)
+        | Message::SubAck(_)
+        | Message::NotFound(_)
+        | Message::NoRoute(_)
+        | Message::Redirect(_)
+        | Message::Cancel(_)
+        | Message::Finish(_)
+        | Message::Part(_)
+        | Message::Chunk(_)
+        | Message::Gap(_)
+        | Message::MasterPlaylistData(_)
+        | Message::NodeStatusData(_)
+        | Message::JobProbeReply(_)
+        | Message::Receipts(_) => 0,
     }
 }
 

@@ -1,10 +1,11 @@
 //! Receipts, which a transcoder asks of the broadcaster.
 
 use headwater_proto::{
-    Checked, JobId, Message, NoRouteReason, Receipts, ReceiptsWanted, Signed, SigningKey,
+    Checked, GetReceipts, JobId, Message, NoRouteReason, Receipts, ReceiptsWanted, RequestId,
+    Roles, Signed, SigningKey,
 };
 
-use super::world::{ClaimPolicy, World};
+use super::world::{ClaimPolicy, World, key};
 use crate::{Command, CommandError, CommandId, Failure, Input, Question, Reply};
 
 fn wanted(world: &World, transcoder: usize, from_segment: u64) -> Signed<ReceiptsWanted> {
@@ -129,4 +130,29 @@ fn an_answer_to_an_earlier_request_is_no_answer_to_this_one() {
     assert!(!world.hosts[2].replies.contains_key(&id));
     let violations = &world.hosts[1].node.stats().violations;
     assert_eq!(violations["answer to another question"], 1);
+}
+
+#[test]
+fn a_request_that_is_replayed_makes_the_broadcaster_send_little() {
+    let mut world = World::line(1);
+    let thief = world.add(key(222), Roles::default());
+    world.connect(0, thief);
+    world.freeze(thief);
+    let body = wanted(&world, 2, 7);
+    for number in 0..100 {
+        let replayed = GetReceipts {
+            request: RequestId(number),
+            hops_left: 9,
+            body: body.clone(),
+        };
+        world.arrive(thief, 0, &Message::GetReceipts(replayed));
+    }
+    let id = ask(&mut world, 2, 7);
+    world.run(200);
+
+    let lists = world.sent(0, thief, |m| matches!(m, Message::Receipts(_)));
+    assert_eq!(lists, 8);
+    let refusals = world.sent(0, thief, |m| matches!(m, Message::NoRoute(_)));
+    assert_eq!(refusals, 92);
+    assert_eq!(segments(&world, 2, id), [7, 8, 9]);
 }
