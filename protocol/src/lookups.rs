@@ -43,6 +43,11 @@ pub(crate) struct Lookups {
 }
 
 impl Lookups {
+    /// Whether a node is being looked for.
+    pub(crate) fn is_open(&self, target: &NodeId) -> bool {
+        matches!(self.table.get(target), Some(Search::Open(_)))
+    }
+
     fn tidy(&mut self, now: Time) {
         self.table.retain(|_, search| match search {
             Search::Open(until) | Search::Done(until) => *until > now,

@@ -232,7 +232,7 @@ impl Node {
         self.on_disconnected(peer);
         if self.cx.links.len() >= self.cx.config.max_peers {
             let reason = DisconnectReason::TooManyLinks;
-            let needed = link.dial.is_some() || self.cx.dials.is_wished(&peer);
+            let needed = link.dial.is_some() || self.is_looked_for(&peer);
             let least = self
                 .cx
                 .links
@@ -255,6 +255,12 @@ impl Node {
         self.masters.on_connected(cx, peer);
         self.requests.on_connected(cx, peer);
         self.wish_ends(peer);
+    }
+
+    /// Whether something here waits for a link to a node.
+    fn is_looked_for(&self, peer: &NodeId) -> bool {
+        let cx = &self.cx;
+        cx.dials.is_wished(peer) || cx.lookups.is_open(peer) || self.streams.misses(peer)
     }
 
     /// A node that streams wanted a link to is linked, or can't be.

@@ -78,6 +78,12 @@ impl Streams {
             .is_some_and(|stream| stream.is_owned() && stream.finished.is_none())
     }
 
+    /// Whether a stream of that node is wanted here and does not come.
+    pub(crate) fn misses(&self, owner: &NodeId) -> bool {
+        let mut streams = self.table.values();
+        streams.any(|stream| stream.id.node == *owner && !stream.is_live())
+    }
+
     // ---- commands ------------------------------------------------------------------
 
     pub(crate) fn publish(&mut self, cx: &mut Cx, id: StreamId) -> Result<(), CommandError> {

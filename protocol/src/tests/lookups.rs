@@ -121,3 +121,21 @@ fn a_stream_that_could_not_be_had_is_refused_at_once_for_a_short_while() {
     assert_eq!(world.sent(2, 1, is_sub), passed_on);
     assert_eq!(world.sent(2, 4, |m| matches!(m, Message::NoRoute(_))), 1);
 }
+
+#[test]
+fn a_full_node_keeps_the_link_to_the_owner_that_it_looks_for() {
+    let mut world = World::new(1, 1);
+    world.reconfigure(1, |config| config.max_peers = 2);
+    world.connect(1, 2);
+    world.hosts[1].finds = vec![0];
+    let other = world.add(key(200), headwater_proto::Roles::default());
+    world.connect(1, other);
+    let stream = world.publish();
+
+    world.subscribe(2, &stream);
+    world.run(300);
+    world.stream(&stream, 0..2);
+
+    world.assert_whole(2, &stream, 0..2);
+    assert!(!world.linked(1, other), "the idle one had to go");
+}
