@@ -63,6 +63,9 @@ const RELAYER: u32 = 4;
 const INTRODUCED: std::time::Duration = std::time::Duration::from_secs(20);
 /// A child without data is told of its parent after this long.
 const ACK: std::time::Duration = std::time::Duration::from_millis(SUB_ACK_INTERVAL_MS);
+/// A child that waits for the stream is told so again after this long: when a network is
+/// cut in two, a relay may have hundreds of them.
+const PENDING_ACK: std::time::Duration = std::time::Duration::from_secs(1);
 /// A standby is told of its parent after this long at the latest.
 const STANDBY_ACK: std::time::Duration = std::time::Duration::from_millis(1250);
 /// It is told so much earlier when this node is awake anyway, for others or for data.
@@ -435,7 +438,8 @@ pub(super) fn due_ack(child: &Child, cx: &Cx) -> Time {
         Some(true) if child.is_standby() => STANDBY_ACK,
         // Parts come at about the interval: one that is a little late needs no word.
         Some(_) if child.told_data => ACK * 2,
-        Some(_) => ACK,
+        Some(true) => ACK,
+        Some(false) => PENDING_ACK,
     };
     child.told + pause
 }

@@ -139,7 +139,8 @@ impl Parent {
                 silent.min(self.since + config.rival_window)
             }
             ParentState::Live => silent,
-            ParentState::Pending => silent.min(self.since + config.pending_patience),
+            // It says so seldom, and is not waited for long.
+            ParentState::Pending => self.since + config.pending_patience,
         }
     }
 
