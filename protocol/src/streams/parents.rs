@@ -22,7 +22,10 @@ use crate::{
 };
 
 /// Neighbours asked at once.
-const MAX_OPEN: usize = 3;
+pub(super) const MAX_OPEN: usize = 3;
+/// For how long a search waits for a node that is dialled: a handshake across the world
+/// takes half of it, and one who is dead is found out by the driver much later.
+pub(super) const DIAL_PATIENCE: std::time::Duration = std::time::Duration::from_millis(1500);
 /// Requests for older parts within [`REACH_PAUSE`].
 const REACHES: u8 = 4;
 /// Older parts are asked for on account of children a few times in this time.
@@ -421,6 +424,10 @@ impl Stream {
         {
             return self.on_lookup(cx);
         }
+        let slow = up.dialling.iter().find(|(_, until)| **until <= cx.now);
+        if let Some(peer) = slow.map(|(peer, _)| *peer) {
+            return self.on_dialled(cx, peer, false);
+        }
         if due(up.retry_at, cx.now) {
             up.retry_at = None;
             return self.seek(cx);
@@ -457,14 +464,14 @@ pub(super) fn dial_lead(cx: &mut Cx, up: &mut Upstream, key: StreamKey) -> bool 
     while let Some(index) = up
         .leads
         .iter()
-        .position(|lead| !cx.links.contains(&lead.node) && !up.dialling.contains(&lead.node))
+        .position(|lead| !cx.links.contains(&lead.node) && !up.dialling.contains_key(&lead.node))
     {
         let Some(lead) = up.leads.remove(index) else {
             break;
         };
         let peer = lead.node;
         if cx.wish(key, lead) {
-            up.dialling.insert(peer);
+            up.dialling.insert(peer, cx.now + DIAL_PATIENCE);
             return true;
         }
     }

@@ -3,7 +3,7 @@
 use headwater_proto::{NoRouteReason, NodeAddresses, NodeId, RequestId};
 
 use super::{
-    parents::fed,
+    parents::{DIAL_PATIENCE, MAX_OPEN, fed},
     stream::{Source, Stream},
     upstream::{Rivalry, Role, close_up},
 };
@@ -116,17 +116,23 @@ impl Stream {
             up.subscribe(cx, self.key, &self.id, peer, from, role);
         } else if cx.wish(self.key, node) {
             up.dial_as = Rivalry::Moved;
-            up.dialling.insert(peer);
+            up.dialling.insert(peer, cx.now + DIAL_PATIENCE);
         }
     }
 
-    /// A node that was dialled, for this stream or not, is linked now.
+    /// A node that was dialled for this stream is linked now, or is not waited for any more.
     pub(crate) fn on_dialled(&mut self, cx: &mut Cx, peer: NodeId, linked: bool) {
         let from = self.resume_from();
+        let has_all = self.has_all();
         let Source::Remote(up) = &mut self.source else {
             return;
         };
-        if !up.dialling.remove(&peer) {
+        if up.dialling.remove(&peer).is_none() {
+            // It took longer than the search did, or than it waited.
+            let wanted = linked && !up.is_live() && !has_all && up.open() < MAX_OPEN;
+            if wanted && !up.has_parent(&peer) && !fed(&self.children, &peer) {
+                self.subscribe(cx, peer, from);
+            }
             return;
         }
         let wanted = linked && !up.has_parent(&peer) && !fed(&self.children, &peer);

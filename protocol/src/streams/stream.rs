@@ -280,6 +280,7 @@ impl Stream {
             add(up.standby_at);
             add(up.direct_at);
             add(up.introduce_at);
+            add(up.dialling.values().min().copied());
             add(self.claims.next_due());
             if let Lookup::Waiting(until) = up.lookup {
                 add(Some(until));

@@ -238,8 +238,8 @@ pub(crate) struct Upstream {
     pub(crate) reported: Option<NodeId>,
     /// Nodes that are said to have the stream, the best first.
     pub(crate) leads: VecDeque<NodeAddresses>,
-    /// Nodes that are being dialled for this stream.
-    pub(crate) dialling: BTreeSet<NodeId>,
+    /// Nodes that are being dialled for this stream, and until when each is waited for.
+    pub(crate) dialling: BTreeMap<NodeId, Time>,
     /// Redirects that this search still follows.
     pub(crate) follow_left: u8,
     /// When another is asked besides those who have not come to life.
@@ -285,7 +285,7 @@ impl Upstream {
             hole: None,
             reported: None,
             leads: VecDeque::new(),
-            dialling: BTreeSet::new(),
+            dialling: BTreeMap::new(),
             follow_left: MAX_FOLLOWED,
             hedge_at: None,
             lookup: Lookup::Idle,

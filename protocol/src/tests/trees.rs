@@ -132,6 +132,28 @@ fn a_newcomer_that_cannot_dial_the_children_is_taken_when_it_comes_back() {
 }
 
 #[test]
+fn a_newcomer_does_not_wait_long_for_nodes_that_do_not_answer() {
+    let mut world = crowd(8, 9);
+    let stream = world.publish();
+    for viewer in 1..=7 {
+        world.subscribe(viewer, &stream);
+        world.run(500);
+        // The broadcaster does not know yet.
+        world.freeze(viewer);
+    }
+    world.stream(&stream, 0..2);
+
+    world.subscribe(8, &stream);
+    world.run(100);
+    assert!(world.hosts[8].dials > 0, "it is sent to the others");
+    world.run(6000);
+
+    world.stream(&stream, 2..4);
+    let last = at(3, 3);
+    assert_eq!(world.delivered(8, &stream).last(), Some(&last));
+}
+
+#[test]
 fn places_are_kept_for_those_who_lost_their_parent() {
     let mut world = crowd(8, 8);
     let stream = world.publish();

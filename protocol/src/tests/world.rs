@@ -460,6 +460,8 @@ impl World {
                 self.hosts[host].dials += 1;
                 let target = self.find(peer).filter(|t| self.hosts[*t].dialable);
                 match target {
+                    // Whoever dials one that is gone hears nothing for long.
+                    Some(target) if !self.hosts[target].alive => {}
                     Some(target) => self.connect_by(host, target, Some(dial)),
                     None => self.later(host, Input::DialFailed { dial }),
                 }
