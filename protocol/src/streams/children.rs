@@ -33,7 +33,8 @@
 //! can be delivered twice or out of order through it.
 
 use headwater_proto::{
-    Finish, JobId, Message, NoRouteReason, NodeAddresses, NodeId, RequestId, SubAck, SubState,
+    Finish, JobId, Message, NoRouteReason, NodeAddresses, NodeId, Redirect, RequestId, SubAck,
+    SubState,
     limits::{MAX_PATH, SUB_ACK_INTERVAL_MS},
 };
 
@@ -208,13 +209,7 @@ impl Stream {
         };
         other.introduced = Some(cx.now);
         let (other, request) = (other.peer, other.request);
-        let link = cx.links.get(&peer);
-        let addresses = link.map(|link| link.addresses.iter().take(ADDRESSES).cloned());
-        let node = NodeAddresses {
-            node: peer,
-            addresses: addresses.into_iter().flatten().collect(),
-        };
-        cx.redirect(other, request, vec![node]);
+        introduce(cx, other, request, peer);
     }
 
     /// Lets a child go that a claim held back, for its job, and raises one that was here
@@ -418,17 +413,26 @@ impl Stream {
             None => up.introduce_at = Some(up.introduce.schedule(cx)),
             Some(at) if at <= cx.now => {
                 up.introduce_at = Some(up.introduce.schedule(cx));
-                let link = cx.links.get(&parent);
-                let addresses = link.map(|link| link.addresses.iter().take(ADDRESSES).cloned());
-                let node = NodeAddresses {
-                    node: parent,
-                    addresses: addresses.into_iter().flatten().collect(),
-                };
-                cx.redirect(child, request, vec![node]);
+                introduce(cx, child, request, parent);
             }
             Some(_) => {}
         }
     }
+}
+
+/// Tells a child that is served where it might rather go. It has proven its subscription,
+/// so it may have spent whatever it likes: a refusal in place of this would end it.
+fn introduce(cx: &mut Cx, child: NodeId, request: RequestId, to: NodeId) {
+    let link = cx.links.get(&to);
+    let addresses = link.map(|link| link.addresses.iter().take(ADDRESSES).cloned());
+    let node = NodeAddresses {
+        node: to,
+        addresses: addresses.into_iter().flatten().collect(),
+    };
+    let nodes = vec![node];
+    cx.stats.redirects_out += 1;
+    let message = Message::Redirect(Redirect { request, nodes });
+    cx.send(child, message, Priority::Control);
 }
 
 /// When a child has to be told something next.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use headwater_proto::{Message, StreamId, limits::MAX_PATH};
+use headwater_proto::{Message, NoRouteReason, StreamId, limits::MAX_PATH};
 
 use super::world::{World, at, is_cancel, is_redirect, is_sub};
 
@@ -229,6 +229,25 @@ fn a_relay_with_an_only_child_introduces_it_to_its_parent_and_leaves() {
     }
     world.assert_whole(3, &stream, 0..80);
     assert_eq!(world.waits(3), []);
+}
+
+#[test]
+fn a_child_that_has_spent_its_allowance_is_introduced_and_not_refused() {
+    let mut world = World::line(1);
+    let stream = world.publish();
+    world.subscribe(2, &stream);
+    world.run(100);
+    let viewer = world.id(2);
+    let links = &mut world.hosts[1].node.cx.links;
+    links.get_mut(&viewer).unwrap().allowance = 0;
+
+    world.stream(&stream, 0..40);
+    world.run(1500);
+
+    let refused = |m: &Message| matches!(m, Message::NoRoute(answer) if answer.reason == NoRouteReason::Overloaded);
+    assert_eq!(world.sent(1, 2, refused), 0);
+    assert_eq!(world.parent(2, &stream), Some(0));
+    world.assert_whole(2, &stream, 0..40);
 }
 
 #[test]
