@@ -199,6 +199,19 @@ pub enum LedgerError {
     /// No endpoint of the chain answers.
     #[error("the chain cannot be asked: {0}")]
     Unreachable(String),
+    /// All endpoints are of another chain than the one that is known.
+    #[error(
+        "{endpoint} is of chain {found}, and the contract is known on chain {expected}; \
+         check --ledger, or use another data directory"
+    )]
+    WrongChain {
+        /// The first of them, as it may be shown.
+        endpoint: String,
+        /// Where the contract is.
+        expected: u64,
+        /// What the endpoint says.
+        found: u64,
+    },
     /// There is no such contract.
     #[error("there is no contract {contract} on chain {chain}; check --contract and --ledger")]
     NoContract {
@@ -244,6 +257,43 @@ pub enum LedgerError {
     /// A cursor of another ledger.
     #[error("the cursor {0:?} is not of this ledger")]
     Cursor(String),
+}
+
+impl LedgerError {
+    /// Whether nobody answered as they should, so that the same may go well later.
+    #[must_use]
+    pub const fn is_unreachable(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable(_) | Self::Transaction(TransactionError::Chain(_))
+        )
+    }
+
+    /// Whether waiting changes nothing: the program has to be started with something else.
+    #[must_use]
+    pub const fn is_for_good(&self) -> bool {
+        match self {
+            Self::Endpoints(_)
+            | Self::WrongChain { .. }
+            | Self::NoContract { .. }
+            | Self::TooDeep { .. }
+            | Self::Cursor(_) => true,
+            Self::Io { .. }
+            | Self::Missing(_)
+            | Self::Format { .. }
+            | Self::Damaged { .. }
+            | Self::UnknownJob(_)
+            | Self::Ended(_)
+            | Self::NotHolder(..)
+            | Self::UnknownTranscoder(_)
+            | Self::TooLong(_)
+            | Self::Unreachable(_)
+            | Self::NoAccount
+            | Self::NotOwn(..)
+            | Self::SpendLimit { .. }
+            | Self::Transaction(_) => false,
+        }
+    }
 }
 
 impl From<JournalError> for LedgerError {

@@ -73,7 +73,7 @@ impl Account {
     /// The account of a key at a contract. What is under way is kept in the journal.
     ///
     /// # Errors
-    /// When no endpoint says which chain it is.
+    /// When no endpoint says which chain it is, or all are of another one.
     pub async fn open(
         endpoints: &Endpoints,
         contract: Address,
@@ -81,8 +81,7 @@ impl Account {
         journal: Arc<dyn Journal>,
         config: SenderConfig,
     ) -> Result<Self, LedgerError> {
-        let chain_id = endpoints.chain_id().await;
-        let chain_id = chain_id.map_err(|error| LedgerError::Unreachable(error.to_string()))?;
+        let chain_id = endpoints.chain_id().await?;
         let domain = Domain { chain_id, contract };
         let journal = Arc::new(LedgerJournal::new(journal, &domain));
         let wire = Arc::new(endpoints.clone());

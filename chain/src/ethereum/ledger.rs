@@ -77,6 +77,8 @@ pub struct ChainStatus {
     pub settled: u64,
     /// How the endpoints do, in order of preference.
     pub endpoints: Vec<EndpointStatus>,
+    /// Why it is not followed any more, and never will be.
+    pub failed: Option<LedgerError>,
 }
 
 impl EthereumLedger {
@@ -136,6 +138,7 @@ impl EthereumLedger {
         ChainStatus {
             settled: self.shared.tip(),
             endpoints: self.shared.endpoints.status(),
+            failed: self.shared.failed(),
         }
     }
 

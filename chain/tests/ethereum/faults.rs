@@ -122,7 +122,12 @@ async fn an_endpoint_of_another_chain_is_refused_and_said_so() {
     let alone = Endpoints::new(&urls[..1], Some(31337), Duration::from_secs(2)).unwrap();
     settings.endpoints = alone;
     let refused = EthereumLedger::open(settings).await.unwrap_err();
-    assert!(matches!(&refused, LedgerError::Unreachable(reason) if reason.contains("31337")));
+    let wrong = LedgerError::WrongChain {
+        endpoint: proxy.url.to_string(),
+        expected: 31337,
+        found: 5,
+    };
+    assert_eq!(refused, wrong);
 }
 
 #[tokio::test]

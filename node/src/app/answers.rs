@@ -11,8 +11,10 @@ use tracing::debug;
 use crate::{
     driver::{Ask, Core},
     jobs::Jobs,
+    ledger::Later,
     net::NetHandle,
     pipeline::Broadcasts,
+    receipts::Books,
     status::{self, About},
 };
 
@@ -22,9 +24,12 @@ pub(super) struct Answerer {
     pub(super) core: Core,
     pub(super) net: NetHandle,
     pub(super) key: SigningKey,
-    pub(super) jobs: Option<Arc<Jobs>>,
+    /// What the node has to do with its ledger, once that is open.
+    pub(super) jobs: Later<Arc<Jobs>>,
+    pub(super) books: Books,
     pub(super) broadcasts: Option<Arc<Broadcasts>>,
-    pub(super) accepts_jobs: bool,
+    /// It is a transcoder.
+    pub(super) transcodes: bool,
 }
 
 impl Answerer {
@@ -53,11 +58,10 @@ impl Answerer {
     }
 
     async fn answer(&self, question: &Question) -> Option<Answer> {
+        let jobs = self.jobs.get();
         Some(match question {
-            Question::Claim { job } => {
-                Answer::Claim(self.jobs.as_ref().and_then(|jobs| jobs.claim(*job)))
-            }
-            Question::CheckClaim { claim, signature } => match &self.jobs {
+            Question::Claim { job } => Answer::Claim(jobs.and_then(|jobs| jobs.claim(*job))),
+            Question::CheckClaim { claim, signature } => match jobs {
                 Some(jobs) => jobs.check_claim(claim, signature).await,
                 None => Answer::ClaimRefused,
             },
@@ -66,9 +70,9 @@ impl Answerer {
                 let serves =
                     |jobs: &Arc<Jobs>| jobs.serves(result.transcoder, result.job, &result.stream);
                 let accepted = match &self.broadcasts {
-                    Some(broadcasts) if self.jobs.as_ref().is_some_and(serves) => {
+                    Some(broadcasts) if jobs.is_some_and(serves) => {
                         let accepted = broadcasts.accept_result(result).await;
-                        if let (true, Some(jobs)) = (accepted, &self.jobs) {
+                        if let (true, Some(jobs)) = (accepted, jobs) {
                             jobs.worked(result.transcoder, result.job);
                         }
                         accepted
@@ -87,11 +91,11 @@ impl Answerer {
                 Answer::Status(status::sign(&self.about, &snapshot, &self.net, &self.key))
             }
             Question::Receipts { body } => {
-                let jobs = self.jobs.as_ref();
-                Answer::Receipts(jobs.and_then(|jobs| jobs.receipts(body.value())))
+                let receipts = self.books.fed().and_then(|fed| fed.answer(body.value()));
+                Answer::Receipts(receipts)
             }
             Question::Probe { .. } => Answer::Probe {
-                available: self.accepts_jobs,
+                available: self.transcodes && jobs.is_some(),
             },
         })
     }

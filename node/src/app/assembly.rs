@@ -5,27 +5,29 @@ use std::{
     time::Duration,
 };
 
-use headwater_chain::{
-    Address, NodeKey, Transcoder, Wei,
-    ethereum::{ClaimConfig, Claims, Key},
-};
+use headwater_chain::ethereum::{Domain, Key};
 use headwater_proto::{NodeId, SigningKey};
 use headwater_protocol::{Config as CoreConfig, Node, Time, record::Recorder};
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
-use super::{App, StartError, answers::Answerer, encoders};
+use super::{
+    App, StartError,
+    answers::Answerer,
+    duties::{self, Duties, Office},
+    encoders,
+};
 use crate::{
     clock,
-    config::{AccountError, Config, KEYSTORE, LedgerConfig},
+    config::{AccountError, ChainConfig, Config, KEYSTORE, LedgerConfig},
     driver::{self, Ask, Core},
     http::{self, Admin, Public, Readiness, Traffic},
-    jobs::{Jobs, JobsConfig},
-    ledger::{self, Keeper, Make, Means, Opened},
+    jobs::JobsConfig,
+    ledger::{Means, Opened, Opening},
     net::{self, NetConfig, NetHandle},
     pipeline::{
-        Broadcasts, BroadcastsConfig, Hook, Library, LibraryConfig, Transcoding, TranscodingConfig,
+        Broadcasts, BroadcastsConfig, Library, LibraryConfig, Transcoding, TranscodingConfig,
     },
     receipts::{Books, CollectorConfig},
     status::{self, About},
@@ -72,13 +74,17 @@ impl<'a> Assembly<'a> {
         })
     }
 
-    /// Starts all parts. What can fail fails before anything is announced.
+    /// Starts all parts. What can fail fails before anything is announced; only the ledger
+    /// is waited for when nobody answers for it yet.
     pub(super) async fn run(self) -> Result<App, StartError> {
-        let key = self.account_key()?;
-        let ledger = self.ledger(key.as_ref()).await?;
-        if self.config.roles.transcoder && ledger.is_none() {
-            return Err(StartError::NoLedger);
-        }
+        let account = self.account_key()?;
+        let office = Office::default();
+        let means = self.means(account.as_ref());
+        let ledger = self.ledger(account.as_ref(), &office)?;
+        let opened = match &ledger {
+            Some(ledger) => self.opened(ledger, &means).await?,
+            None => None,
+        };
         let http = http::bind(self.config.http, "--http").await?;
         let admin = http::bind(self.config.admin, "--admin").await?;
         let (net, core, asks) = self.network().await?;
@@ -89,20 +95,8 @@ impl<'a> Assembly<'a> {
             self.tasks,
             self.stop.clone(),
         );
-        let books = self.books(ledger.as_ref(), key.as_ref());
-        let transcoding = self.transcoding(&core, &library, &books);
-        let jobs = ledger.as_ref().map(|opened| {
-            let transcoder = key.clone().zip(transcoding.clone());
-            self.jobs(opened, &net, transcoder, &books)
-        });
-        if let Some(opened) = &ledger {
-            self.keep(opened);
-        }
-        let collector = jobs.as_ref().and_then(|jobs| jobs.collector(core.clone()));
-        if let Some(collector) = &collector {
-            self.tasks.spawn(collector.clone().run(self.stop.clone()));
-        }
-        let broadcasts = self.broadcasts(&core, &library, jobs.as_ref(), &books);
+        let transcoding = self.transcoding(&core, &library, &office.books);
+        let broadcasts = self.broadcasts(&core, &library, &office);
         let (mut keys, mut rtmp) = (Vec::new(), None);
         if let Some(broadcasts) = &broadcasts {
             keys = encoders::publish_keys(self.config, &self.store)?;
@@ -118,7 +112,6 @@ impl<'a> Assembly<'a> {
             store: self.store.clone(),
             library: library.clone(),
             broadcasts: broadcasts.clone(),
-            jobs: jobs.clone(),
             http: http.local_addr().unwrap_or(self.config.http),
             admin: admin.local_addr().unwrap_or(self.config.admin),
             rtmp,
@@ -126,8 +119,30 @@ impl<'a> Assembly<'a> {
             tasks: self.tasks.clone(),
             stop: self.stop.clone(),
         };
-        self.attend(&app, asks, transcoding.is_some());
-        let readiness = Readiness::new(net.clone(), !self.config.bootstrap.is_empty());
+        self.attend(&app, asks, &office, transcoding.is_some());
+        if let Some(ledger) = &ledger {
+            let duties = Duties {
+                ledger: ledger.clone(),
+                means,
+                jobs: self.jobs(),
+                account,
+                node: self.key.clone(),
+                store: self.store.clone(),
+                net: net.clone(),
+                core: core.clone(),
+                transcoding: transcoding.clone(),
+                broadcasts: broadcasts.clone(),
+                office: office.clone(),
+                tasks: self.tasks.clone(),
+                stop: self.stop.clone(),
+            };
+            match opened {
+                Some(opened) => duties.begin(&opened),
+                None => drop(self.tasks.spawn(duties.wait())),
+            }
+        }
+        let joins = !self.config.bootstrap.is_empty();
+        let readiness = Readiness::new(net.clone(), joins, ledger.clone());
         let traffic = Arc::new(Traffic::default());
         let public = Public {
             library,
@@ -140,8 +155,8 @@ impl<'a> Assembly<'a> {
             net,
             about: self.about,
             transcoding,
-            collector,
-            chain: ledger.and_then(|opened| opened.chain),
+            collector: office.collector,
+            ledger,
             readiness,
             traffic,
         };
@@ -229,7 +244,7 @@ impl<'a> Assembly<'a> {
                 library.clone(),
                 self.tasks.clone(),
                 self.stop.clone(),
-                books.work.clone(),
+                books.clone(),
             )
         })
     }
@@ -253,89 +268,72 @@ impl<'a> Assembly<'a> {
         Ok(Some(key))
     }
 
-    /// The ledger, in which a transcoder registers.
-    async fn ledger(&self, key: Option<&Key>) -> Result<Option<Opened>, StartError> {
-        let Some(config) = &self.config.ledger else {
-            return Ok(None);
-        };
-        let means = Means {
-            key: key.cloned(),
+    /// What the node may do in its ledger of its own accord.
+    fn means(&self, account: Option<&Key>) -> Means {
+        Means {
+            key: account.cloned(),
             spend_limit: Some(self.config.jobs.spend_limit),
             journal: self.store.clone(),
-        };
-        let opened = ledger::open(config, means, Make::IfMissing).await?;
-        if let Some(key) = key.filter(|_| self.config.roles.transcoder) {
-            register(&opened, key.address(), self.node).await?;
         }
-        Ok(Some(opened))
     }
 
-    /// What the node has to do with its ledger.
-    fn jobs(
+    /// The ledger, which is not opened yet.
+    fn ledger(
         &self,
-        opened: &Opened,
-        net: &NetHandle,
-        transcoder: Option<(Key, Arc<Transcoding>)>,
-        books: &Books,
-    ) -> Arc<Jobs> {
-        let chain = opened.chain.as_ref();
-        let writer = chain.and_then(|chain| chain.writer.as_ref());
-        Jobs::new(
-            opened.ledger.clone(),
-            self.store.clone(),
-            net.clone(),
-            self.key.clone(),
-            JobsConfig {
-                create: self.config.jobs.create,
-                allow_private: self.config.allow_private_dials,
-                profiles: self.config.ladder.names().map(str::to_owned).collect(),
-                max_price: self.config.jobs.max_price,
-                account: writer.map(|writer| writer.account().address()),
-                reassign_after: self.config.reassign_after,
-                collector: CollectorConfig {
-                    max_unpaid: self.config.max_unpaid,
-                },
-            },
-            transcoder,
-            books.clone(),
-        )
-    }
-
-    /// What is kept about work that a chain pays for. A job book pays nobody.
-    fn books(&self, ledger: Option<&Opened>, key: Option<&Key>) -> Books {
-        let chain = ledger.and_then(|opened| opened.chain.as_ref());
-        let writer = chain.and_then(|chain| chain.writer.as_ref());
-        match (writer, key) {
-            (Some(writer), Some(key)) => {
-                let account = writer.account();
-                let domain = account.domain();
-                Books::of_chain(account.journal(), self.key.clone(), key.clone(), domain)
+        account: Option<&Key>,
+        office: &Office,
+    ) -> Result<Option<Arc<Opening>>, StartError> {
+        let Some(config) = &self.config.ledger else {
+            if self.config.roles.transcoder {
+                return Err(StartError::NoLedger);
             }
-            (None | Some(_), _) => Books::default(),
+            return Ok(None);
+        };
+        let mut known = None;
+        if let LedgerConfig::Chain(ChainConfig { contract, .. }) = config {
+            known = self.store.chain(&contract.to_string())?;
+            if let (Some(chain_id), Some(account)) = (known, account) {
+                let contract = *contract;
+                let domain = Domain { chain_id, contract };
+                office.begin_books(self.store.clone(), &self.key, account, domain);
+            }
         }
+        Ok(Some(Arc::new(Opening::new(config.clone(), known)?)))
     }
 
-    /// Looks after what is under way on a chain.
-    fn keep(&self, opened: &Opened) {
-        let Some(chain) = &opened.chain else {
-            return;
-        };
-        let Some(writer) = &chain.writer else {
-            return;
-        };
-        let account = writer.account().clone();
-        let claims = self.config.roles.transcoder;
-        let claims = claims.then(|| Claims::new(account, ClaimConfig::default()));
-        let keeper = Keeper::new(chain.clone(), writer.clone(), claims);
-        self.tasks.spawn(keeper.run(self.stop.clone()));
+    /// The ledger when it can be opened at once. A transcoder registers in a job book.
+    async fn opened(&self, ledger: &Opening, means: &Means) -> Result<Option<Opened>, StartError> {
+        let opened = ledger.at_once(means).await?;
+        let book = opened.as_ref().filter(|opened| opened.chain.is_none());
+        let transcoder = means.key.as_ref().filter(|_| self.config.roles.transcoder);
+        if let (Some(book), Some(key)) = (book, transcoder) {
+            duties::register(book, key.address(), self.node).await?;
+        }
+        Ok(opened)
+    }
+
+    /// How the node deals with jobs.
+    fn jobs(&self) -> JobsConfig {
+        let config = self.config;
+        JobsConfig {
+            create: config.jobs.create,
+            allow_private: config.allow_private_dials,
+            profiles: config.ladder.names().map(str::to_owned).collect(),
+            max_price: config.jobs.max_price,
+            account: None,
+            reassign_after: config.reassign_after,
+            reconnect: config.reconnect_window,
+            collector: CollectorConfig {
+                max_unpaid: config.max_unpaid,
+            },
+        }
     }
 
     fn broadcasts(
         &self,
         core: &Core,
         library: &Arc<Library>,
-        jobs: Option<&Arc<Jobs>>,
-        books: &Books,
+        office: &Office,
     ) -> Option<Arc<Broadcasts>> {
         self.config.roles.broadcaster.then(|| {
             Broadcasts::new(
@@ -349,34 +347,24 @@ impl<'a> Assembly<'a> {
                 library.clone(),
                 self.tasks.clone(),
                 self.stop.clone(),
-                hook(self.config, jobs.cloned(), self.tasks.clone()),
-                books.fed.clone(),
+                office.hook(self.config.jobs.create, self.tasks.clone()),
+                office.books.clone(),
             )
         })
     }
 
-    /// Starts what goes on beside the core: the ledger, its questions, the memory of
+    /// Starts what goes on beside the core: answers to its questions, the memory of
     /// relayers.
-    fn attend(&self, app: &App, asks: mpsc::Receiver<Ask>, accepts_jobs: bool) {
-        if let Some(jobs) = &app.jobs {
-            let (core, broadcasts) = (app.core.clone(), app.broadcasts.clone());
-            if let Some(broadcasts) = broadcasts.clone() {
-                let over = jobs
-                    .clone()
-                    .watch_over(core.clone(), broadcasts, self.stop.clone());
-                self.tasks.spawn(over);
-            }
-            let watch = jobs.clone().watch(core, broadcasts, self.stop.clone());
-            self.tasks.spawn(watch);
-        }
+    fn attend(&self, app: &App, asks: mpsc::Receiver<Ask>, office: &Office, transcodes: bool) {
         let answerer = Answerer {
             about: self.about.clone(),
             core: app.core.clone(),
             net: app.net.clone(),
             key: self.key.clone(),
-            jobs: app.jobs.clone(),
+            jobs: office.jobs.clone(),
+            books: office.books.clone(),
             broadcasts: app.broadcasts.clone(),
-            accepts_jobs,
+            transcodes,
         };
         let (tasks, stop) = (self.tasks, self.stop);
         tasks.spawn(answerer.run(asks, tasks.clone(), stop.clone()));
@@ -386,49 +374,6 @@ impl<'a> Assembly<'a> {
             stop.clone(),
         ));
     }
-}
-
-/// A transcoder that is not in the job book puts itself there, for nothing and with the
-/// least stake; `headwater ledger register` changes the terms. On a chain that costs a
-/// stake, so it has to be done by hand.
-async fn register(opened: &Opened, own: Address, node: NodeId) -> Result<(), StartError> {
-    let key = NodeKey(*node.public_key());
-    let known = opened.ledger.transcoders().await?;
-    let terms = match known.into_iter().find(|known| known.address == own) {
-        Some(known) if known.node == key => return Ok(()),
-        Some(known) => known,
-        None if opened.chain.is_some() => {
-            warn!(address = %own, %node, "not registered; see `headwater ledger register`");
-            return Ok(());
-        }
-        None => Transcoder {
-            address: own,
-            node: key,
-            price_per_segment: Wei(0),
-            stake: Wei(1),
-        },
-    };
-    let terms = Transcoder { node: key, ..terms };
-    opened.ledger.register(terms).await?;
-    info!(address = %own, "registered in the ledger");
-    Ok(())
-}
-
-fn hook(config: &Config, jobs: Option<Arc<Jobs>>, tasks: TaskTracker) -> Hook {
-    let create = config.jobs.create;
-    Arc::new(move |stream, began| {
-        let (Some(jobs), true) = (jobs.clone(), create) else {
-            return;
-        };
-        let stream = stream.clone();
-        tasks.spawn(async move {
-            if began {
-                jobs.broadcast_began(&stream).await;
-            } else {
-                jobs.broadcast_ended(&stream).await;
-            }
-        });
-    })
 }
 
 async fn keep_peers(net: NetHandle, store: Arc<Store>, stop: CancellationToken) {

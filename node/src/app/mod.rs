@@ -2,6 +2,7 @@
 
 mod answers;
 mod assembly;
+mod duties;
 mod encoders;
 mod error;
 
@@ -17,7 +18,6 @@ pub use error::StartError;
 use crate::{
     config::{Config, PublishKey},
     driver::Core,
-    jobs::Jobs,
     net::NetHandle,
     pipeline::{Broadcasts, Library},
     store::Store,
@@ -32,7 +32,6 @@ pub struct App {
     store: Arc<Store>,
     library: Arc<Library>,
     broadcasts: Option<Arc<Broadcasts>>,
-    jobs: Option<Arc<Jobs>>,
     http: SocketAddr,
     admin: SocketAddr,
     rtmp: Option<SocketAddr>,
@@ -92,12 +91,6 @@ impl App {
     #[must_use]
     pub const fn broadcasts(&self) -> Option<&Arc<Broadcasts>> {
         self.broadcasts.as_ref()
-    }
-
-    /// Its jobs, if it has a ledger.
-    #[must_use]
-    pub const fn jobs(&self) -> Option<&Arc<Jobs>> {
-        self.jobs.as_ref()
     }
 
     /// Where players fetch.

@@ -128,7 +128,7 @@ impl Place {
             bail!("there are no accounts and no money in a job book");
         };
         let key = key.context("this needs an account; say whose with --keystore")?;
-        let endpoints = ledger::endpoints(config)?;
+        let endpoints = ledger::endpoints(config, None)?;
         Ok(ledger::account(config, &endpoints, key, journal).await?)
     }
 }

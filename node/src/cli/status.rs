@@ -41,6 +41,14 @@ pub(super) async fn run(args: StatusArgs, admin: String) -> anyhow::Result<()> {
     for address in &report.addresses {
         say(format_args!("address {address}"))?;
     }
+    if let Some(ledger) = &report.ledger {
+        let reason = ledger.reason.as_ref().map(|reason| format!(": {reason}"));
+        say(format_args!(
+            "ledger  {}{}",
+            ledger.state,
+            reason.unwrap_or_default()
+        ))?;
+    }
     if report.streams.is_empty() {
         return say("no streams");
     }

@@ -1,5 +1,7 @@
 //! What operators and monitors ask, as JSON.
 
+use std::sync::Arc;
+
 use axum::{
     Json, Router,
     extract::{Path, State},
@@ -20,8 +22,10 @@ use super::{
 };
 use crate::{
     driver::{Core, CoreError},
-    ledger::Chain,
+    ledger::{Later, LedgerReport, Opening},
     net::NetHandle,
+    pipeline::Transcoding,
+    receipts::Collector,
     status,
 };
 
@@ -35,15 +39,15 @@ pub struct Admin {
     /// Roles, program and start of this node.
     pub about: status::About,
     /// Jobs of this transcoder.
-    pub transcoding: Option<std::sync::Arc<crate::pipeline::Transcoding>>,
-    /// What collects its receipts, where the ledger pays.
-    pub collector: Option<std::sync::Arc<crate::receipts::Collector>>,
-    /// The ledger, when it is on a chain.
-    pub chain: Option<Chain>,
+    pub transcoding: Option<Arc<Transcoding>>,
+    /// What collects its receipts, once a ledger that pays is open.
+    pub collector: Later<Arc<Collector>>,
+    /// The ledger, if the node has one.
+    pub ledger: Option<Arc<Opening>>,
     /// When this node is of use.
     pub readiness: Readiness,
     /// Counts what is asked.
-    pub traffic: std::sync::Arc<Traffic>,
+    pub traffic: Arc<Traffic>,
 }
 
 /// One node, as JSON.
@@ -64,8 +68,24 @@ pub struct StatusReport {
     /// Where it listens; only told of the node itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<String>,
+    /// How its ledger does; only told of the node itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<LedgerStatus>,
     /// The streams it carries.
     pub streams: Vec<StreamReport>,
+}
+
+/// How a ledger does, as JSON.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LedgerStatus {
+    /// `open`, `unreachable` or `failed`.
+    pub state: String,
+    /// What is wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The newest block of a chain that counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled: Option<u64>,
 }
 
 /// One stream, as JSON.
@@ -161,6 +181,8 @@ async fn report(admin: &Admin, node: NodeId) -> Response {
                 let addresses = admin.net.listen_addresses();
                 let full = |address| format!("{address}/p2p/{node}");
                 report.addresses = addresses.iter().map(full).collect();
+                let ledger = admin.ledger.as_ref().map(|ledger| ledger.report());
+                report.ledger = ledger.map(LedgerStatus::from);
             }
             ([NO_STORE], Json(report)).into_response()
         }
@@ -253,18 +275,29 @@ async fn counters(State(admin): State<Admin>) -> Response {
         return stopping();
     };
     let peers = admin.net.peers();
-    let receipts = admin.collector.as_ref().map(|collector| collector.counts());
-    let chain = admin.chain.as_ref().map(Chain::report);
+    let receipts = admin.collector.get().map(|collector| collector.counts());
+    let ledger = admin.ledger.as_ref().map(|ledger| ledger.report());
     let text = metrics::write(
         &admin.about,
         &snapshot,
         &peers,
         &admin.traffic,
         receipts,
-        chain.as_ref(),
+        ledger.as_ref(),
     );
     let kind = [(header::CONTENT_TYPE, metrics::KIND)];
     ([NO_STORE], kind, text).into_response()
+}
+
+impl From<LedgerReport> for LedgerStatus {
+    fn from(report: LedgerReport) -> Self {
+        let (state, reason) = report.state.told();
+        Self {
+            state: state.to_owned(),
+            reason: reason.map(str::to_owned),
+            settled: report.settled,
+        }
+    }
 }
 
 impl From<&NodeStatus> for StatusReport {
@@ -280,6 +313,7 @@ impl From<&NodeStatus> for StatusReport {
             peers: status.peers,
             load: status.load,
             addresses: Vec::new(),
+            ledger: None,
             streams: status.streams.iter().map(stream).collect(),
         }
     }

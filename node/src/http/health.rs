@@ -1,5 +1,7 @@
 //! Whether the node runs, and whether it is of use yet.
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     extract::State,
@@ -9,20 +11,22 @@ use axum::{
 use serde_json::json;
 
 use super::error::NO_STORE;
-use crate::net::NetHandle;
+use crate::{ledger::Opening, net::NetHandle};
 
 /// When a node is ready: it listens, and has found others if it was told of any.
 #[derive(Debug, Clone)]
 pub struct Readiness {
     net: NetHandle,
     joins: bool,
+    ledger: Option<Arc<Opening>>,
 }
 
 impl Readiness {
-    /// `joins` is true for a node that was given nodes to begin with.
+    /// `joins` is true for a node that was given nodes to begin with. What its ledger does
+    /// is told, but streams are carried without one.
     #[must_use]
-    pub const fn new(net: NetHandle, joins: bool) -> Self {
-        Self { net, joins }
+    pub const fn new(net: NetHandle, joins: bool, ledger: Option<Arc<Opening>>) -> Self {
+        Self { net, joins, ledger }
     }
 
     /// What is missing; empty when the node is ready. And how many links it has.
@@ -45,14 +49,16 @@ pub(super) async fn alive() -> Response {
 
 pub(super) async fn ready(State(readiness): State<Readiness>) -> Response {
     let (missing, links) = readiness.missing();
-    if missing.is_empty() {
-        return ([NO_STORE], Json(json!({ "ready": true, "links": links }))).into_response();
+    let mut body = json!({ "ready": missing.is_empty(), "links": links });
+    if let Some(ledger) = &readiness.ledger {
+        // Players may ask too: nothing about endpoints.
+        body["ledger"] = json!(ledger.report().state.told().0);
     }
-    let body = json!({
-        "ready": false,
-        "links": links,
-        "error": format!("the node is not ready: {}", missing.join("; ")),
-        "hint": "check --listen and --bootstrap if this lasts",
-    });
+    if missing.is_empty() {
+        return ([NO_STORE], Json(body)).into_response();
+    }
+    let error = format!("the node is not ready: {}", missing.join("; "));
+    body["error"] = json!(error);
+    body["hint"] = json!("check --listen and --bootstrap if this lasts");
     (StatusCode::SERVICE_UNAVAILABLE, [NO_STORE], Json(body)).into_response()
 }

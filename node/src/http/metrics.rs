@@ -9,7 +9,11 @@ use headwater_protocol::StreamView;
 
 use super::{Side, traffic::Traffic};
 use crate::{
-    clock, driver::Snapshot, ledger::ChainReport, net::PeerInfo, receipts::ReceiptCounts,
+    clock,
+    driver::Snapshot,
+    ledger::{LedgerReport, LedgerState},
+    net::PeerInfo,
+    receipts::ReceiptCounts,
     status::About,
 };
 
@@ -28,7 +32,7 @@ pub(super) fn write(
     peers: &[PeerInfo],
     traffic: &Traffic,
     receipts: Option<ReceiptCounts>,
-    chain: Option<&ChainReport>,
+    ledger: Option<&LedgerReport>,
 ) -> String {
     let mut page = Page::default();
     node(&mut page, about, snapshot, peers);
@@ -39,7 +43,7 @@ pub(super) fn write(
     if let Some(counts) = receipts {
         collected(&mut page, counts);
     }
-    if let Some(report) = chain {
+    if let Some(report) = ledger {
         followed(&mut page, report);
     }
     page.text.push_str("# EOF\n");
@@ -251,16 +255,23 @@ fn collected(page: &mut Page, counts: ReceiptCounts) {
     page.one(Kind::Gauge, "receipts_waiting", waiting, counts.waiting);
 }
 
-/// The chain that the ledger is on.
-fn followed(page: &mut Page, report: &ChainReport) {
-    let settled = "The newest block that counts.";
+/// The ledger, and the chain that it is on.
+fn followed(page: &mut Page, report: &LedgerReport) {
+    let open = u64::from(report.state == LedgerState::Open);
     page.one(
         Kind::Gauge,
-        "chain_settled_block",
-        settled,
-        report.status.settled,
+        "ledger_open",
+        "Whether the ledger answers.",
+        open,
     );
-    let endpoints = &report.status.endpoints;
+    let endpoints = &report.endpoints;
+    if endpoints.is_empty() {
+        return;
+    }
+    if let Some(settled) = report.settled {
+        let help = "The newest block that counts.";
+        page.one(Kind::Gauge, "chain_settled_block", help, settled);
+    }
     let mut each = |kind, name: &str, help: &str, read: fn(&EndpointStatus) -> Option<u64>| {
         let samples = endpoints.iter().filter_map(|status| {
             let labels = vec![("endpoint", status.endpoint.as_str())];

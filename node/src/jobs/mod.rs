@@ -11,12 +11,12 @@ use std::{
 };
 
 use headwater_chain::{
-    Address, Batch, Cursor, Event, Job, JobFilter, JobState, Ledger, NewJob, NodeKey, Wei,
+    Address, Batch, Cursor, Event, Job, JobFilter, JobState, Ledger, LedgerError, NewJob, NodeKey,
+    Wei,
     ethereum::{Claim, Key},
 };
 use headwater_proto::{
-    AddressText, JobId, NodeId, ReceiptList, ReceiptsWanted, Signed, SigningKey, StreamId,
-    TranscodeClaim, limits::MAX_ADDRESSES,
+    AddressText, JobId, NodeId, SigningKey, StreamId, TranscodeClaim, limits::MAX_ADDRESSES,
 };
 use headwater_protocol::{Answer, Command};
 use tokio_util::sync::CancellationToken;
@@ -69,6 +69,8 @@ pub struct JobsConfig {
     /// A transcoder of this node's jobs that is silent for so long is asked whether it is
     /// there, and replaced when it does not answer.
     pub reassign_after: Duration,
+    /// How long a broadcast waits for its encoder.
+    pub reconnect: Duration,
     /// How receipts are collected, where there are any.
     pub collector: CollectorConfig,
 }
@@ -118,19 +120,13 @@ impl Jobs {
         let (key, transcoding) = self.transcoder.as_ref()?;
         Some(Collector::new(
             self.config.collector,
-            self.books.work.clone()?,
+            self.books.work()?.clone(),
             core,
             self.ledger.clone(),
             self.node.clone(),
             key.address(),
             transcoding.clone(),
         ))
-    }
-
-    /// The receipts that a transcoder asks for; `None` when nothing is owed to it.
-    #[must_use]
-    pub fn receipts(&self, wanted: &ReceiptsWanted) -> Option<Signed<ReceiptList>> {
-        self.books.fed.as_ref()?.answer(wanted)
     }
 
     /// Creates the job of a broadcast that began.
@@ -214,7 +210,7 @@ impl Jobs {
 
     /// Notes from where on a transcoder is owed receipts.
     fn owe(&self, claim: &TranscodeClaim, transcoder: Address) {
-        let Some(fed) = &self.books.fed else {
+        let Some(fed) = self.books.fed() else {
             return;
         };
         let granted = fed.granted(claim.job, claim.transcoder, transcoder, &claim.stream);
@@ -284,63 +280,94 @@ impl Jobs {
         }
     }
 
-    /// Follows the ledger until the node stops; an error never ends it for good. `feeding`
-    /// is what this node feeds transcoders by, if it broadcasts.
+    /// Follows the ledger until the node stops, or the ledger can never be followed again:
+    /// then it gives why. `feeding` is what this node feeds transcoders by, if it broadcasts.
     pub async fn watch(
         self: Arc<Self>,
         core: Core,
         feeding: Option<Arc<Broadcasts>>,
         stop: CancellationToken,
-    ) {
-        if let Some((key, transcoding)) = &self.transcoder {
-            self.take_up(key.address(), transcoding).await;
-        }
-        if feeding.is_some() {
-            self.oversee_all().await;
-        }
-        loop {
-            let cursor = match self.store.cursor() {
-                Ok(cursor) => cursor.map(Cursor),
-                Err(error) => {
-                    error!(%error, "following the ledger from its beginning");
-                    None
-                }
-            };
-            let mut watch = self.ledger.watch(cursor);
-            loop {
-                let batch = tokio::select! {
-                    () = stop.cancelled() => return,
-                    batch = watch.next() => batch,
-                };
-                match batch {
-                    Some(Ok(batch)) => self.handle(batch, &core, feeding.as_deref()).await,
-                    Some(Err(error)) => error!(%error, "the ledger cannot be followed"),
-                    None => break,
-                }
-            }
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(AGAIN) => {}
-            }
+    ) -> Option<LedgerError> {
+        tokio::select! {
+            () = stop.cancelled() => None,
+            error = self.follow(&core, feeding.as_deref()) => Some(error),
         }
     }
 
+    async fn follow(&self, core: &Core, feeding: Option<&Broadcasts>) -> LedgerError {
+        let mut begun = false;
+        let mut said = None;
+        loop {
+            let ended = if begun {
+                self.follow_on(core, feeding).await
+            } else {
+                self.begin_where_it_was(feeding.is_some()).await
+            };
+            begun |= ended.is_ok();
+            let Err(error) = ended else { continue };
+            // The same again says nothing new.
+            if said.as_ref() != Some(&error) {
+                error!(%error, "the ledger cannot be followed");
+            }
+            if error.is_for_good() {
+                return error;
+            }
+            said = Some(error);
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    /// Takes up what this node did when it last ran.
+    async fn begin_where_it_was(&self, feeds: bool) -> Result<(), LedgerError> {
+        if let Some((key, transcoding)) = &self.transcoder {
+            self.take_up(key.address(), transcoding).await?;
+        }
+        if feeds {
+            self.oversee_all().await?;
+        }
+        Ok(())
+    }
+
+    /// Handles what was settled after the place that is kept; gives why that ended.
+    async fn follow_on(
+        &self,
+        core: &Core,
+        feeding: Option<&Broadcasts>,
+    ) -> Result<(), LedgerError> {
+        let cursor = self.store.cursor().unwrap_or_else(|error| {
+            error!(%error, "following the ledger from its beginning");
+            None
+        });
+        let mut watch = self.ledger.watch(cursor.map(Cursor));
+        while let Some(batch) = watch.next().await {
+            self.handle(batch?, core, feeding).await;
+        }
+        Ok(())
+    }
+
     /// Resumes the jobs this transcoder held when it last ran, as far as it still does.
-    async fn take_up(&self, own: Address, transcoding: &Arc<Transcoding>) {
+    async fn take_up(
+        &self,
+        own: Address,
+        transcoding: &Arc<Transcoding>,
+    ) -> Result<(), LedgerError> {
         let held = match self.store.jobs() {
             Ok(held) => held,
-            Err(error) => return error!(%error, "jobs of the last run are lost"),
+            Err(error) => {
+                error!(%error, "jobs of the last run are lost");
+                return Ok(());
+            }
         };
         for (job, _) in held {
-            match self.ledger.job(headwater_chain::JobId(job)).await {
-                Ok(Some(job)) if is_held(&job, own) => {
+            match self.ledger.job(headwater_chain::JobId(job)).await? {
+                Some(job) if is_held(&job, own) => {
                     info!(job = %job.id, "resuming a job of the last run");
                     self.begin(&job, transcoding);
                 }
-                Ok(_) => self.drop_job(job),
-                Err(error) => error!(job, %error, "the ledger cannot say whose job it is"),
+                Some(_) | None => self.drop_job(job),
             }
         }
+        Ok(())
     }
 
     /// Handles a batch, then remembers that it was handled.
@@ -434,7 +461,7 @@ impl Jobs {
 
     /// Jobs for which this node owes receipts for what it feeds now.
     fn owed(&self) -> BTreeSet<JobId> {
-        let jobs = self.books.fed.as_ref().map(|fed| fed.jobs());
+        let jobs = self.books.fed().map(|fed| fed.jobs());
         jobs.unwrap_or(Ok(BTreeSet::new())).unwrap_or_else(|error| {
             error!(%error, "nobody knows what is owed");
             BTreeSet::new()
@@ -449,7 +476,7 @@ impl Jobs {
         core: &Core,
         broadcasts: &Broadcasts,
     ) {
-        if let Some(fed) = &self.books.fed {
+        if let Some(fed) = self.books.fed() {
             let node = holder.map(|holder| NodeId::from_public_key(holder.0));
             if let Err(error) = fed.held_by(id, node) {
                 error!(job = %id, %error, "more may be paid than is fed");
@@ -480,7 +507,7 @@ impl Jobs {
         let Ok(stream) = job.stream.parse::<StreamId>() else {
             return warn!(job = %job.id, "the job's stream is none");
         };
-        let refused = self.books.work.as_ref().map(|work| work.is_refused(job.id));
+        let refused = self.books.work().map(|work| work.is_refused(job.id));
         match refused {
             Some(Ok(true)) => return info!(job = %job.id, "the job is not paid for"),
             Some(Err(error)) => error!(job = %job.id, %error, "the job may not be paid for"),
@@ -494,20 +521,35 @@ impl Jobs {
             error!(job = %job.id, %error, "the job cannot be remembered");
         }
         transcoding.start(JobId(job.id.0), stream);
-        let ledger = self.ledger.clone();
-        let (id, own) = (job.id, job.transcoder.as_ref().map(|t| t.address));
-        tokio::spawn(async move {
-            if let Some(own) = own
-                && let Err(error) = ledger.acknowledge(id, own).await
-            {
-                debug!(job = %id, %error, "job not acknowledged");
-            }
-        });
+        if let Some(own) = job.transcoder.as_ref().map(|holder| holder.address) {
+            let ledger = self.ledger.clone();
+            tokio::spawn(acknowledge(ledger, job.id, own, transcoding.clone()));
+        }
     }
 
     fn drop_job(&self, job: u64) {
         if let Err(error) = self.store.remove_job(job) {
             error!(job, %error, "the job cannot be forgotten");
+        }
+    }
+}
+
+/// Says that a job is worked on. Only who has said so is paid, so it is tried until
+/// somebody answers, or the job is not worked on any more.
+async fn acknowledge(
+    ledger: Arc<dyn Ledger>,
+    job: headwater_chain::JobId,
+    own: Address,
+    transcoding: Arc<Transcoding>,
+) {
+    while transcoding.stream_of(JobId(job.0)).is_some() {
+        match ledger.acknowledge(job, own).await {
+            Ok(_) => return,
+            Err(error) if error.is_unreachable() => {
+                debug!(%job, %error, "job not acknowledged yet");
+                tokio::time::sleep(AGAIN).await;
+            }
+            Err(error) => return warn!(%job, %error, "job not acknowledged"),
         }
     }
 }

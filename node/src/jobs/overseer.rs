@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures::future::join_all;
-use headwater_chain::{Broadcaster, Job, JobFilter, NodeKey};
+use headwater_chain::{Broadcaster, Job, JobFilter, LedgerError, NodeKey};
 use headwater_proto::{JobId, NodeId, StreamId};
 use headwater_protocol::{Command, Reply, Time};
 use tokio_util::sync::CancellationToken;
@@ -18,7 +18,7 @@ use super::{Jobs, holder_of};
 use crate::{clock, driver::Core, mutex::lock, pipeline::Broadcasts};
 
 /// A broadcast that is without a job for so long gets one: the first try failed, or the
-/// chain took it back.
+/// chain took it back. A job without its broadcast is ended after so long, too.
 const WITHOUT: Duration = Duration::from_secs(15);
 /// How often silence is looked for.
 const LOOK: Duration = Duration::from_secs(1);
@@ -39,25 +39,34 @@ impl Jobs {
         stop: CancellationToken,
     ) {
         let mut tick = tokio::time::interval(LOOK);
-        let mut without = BTreeMap::new();
+        let (mut without, mut left) = (BTreeMap::new(), BTreeMap::new());
+        if self.config.create {
+            // Those that began before the ledger was open.
+            for broadcast in broadcasts.list().iter().filter(|each| each.connected) {
+                self.broadcast_began(&broadcast.manifest.source()).await;
+            }
+        }
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = tick.tick() => {}
             }
-            let live: BTreeSet<String> = broadcasts
-                .list()
-                .iter()
-                .filter(|broadcast| broadcast.connected)
-                .map(|broadcast| broadcast.manifest.source().to_string())
-                .collect();
+            let (mut known, mut live) = (BTreeSet::new(), BTreeSet::new());
+            for broadcast in broadcasts.list() {
+                let stream = broadcast.manifest.source().to_string();
+                if broadcast.connected {
+                    live.insert(stream.clone());
+                }
+                known.insert(stream);
+            }
             let goes_on = |stream: &str| live.contains(stream);
             let due = lock(&self.oversight).due(clock::now(), goes_on);
             let asked = join_all(due.iter().map(|job| self.look_after(job, &core)));
             let created = self.create_missing(&live, &mut without);
+            let ended = self.end_left_over(&known, &mut left);
             tokio::select! {
                 () = stop.cancelled() => return,
-                _ = async { tokio::join!(asked, created) } => {}
+                _ = async { tokio::join!(asked, created, ended) } => {}
             }
         }
     }
@@ -66,23 +75,21 @@ impl Jobs {
     /// that somebody ended stays ended.
     async fn create_missing(&self, live: &BTreeSet<String>, without: &mut BTreeMap<String, Time>) {
         without.retain(|stream, _| live.contains(stream));
-        if !self.config.create || live.is_empty() {
+        if !self.config.create {
             return;
         }
-        let all = JobFilter {
-            ended: true,
-            ..JobFilter::default()
-        };
-        let jobs = match self.ledger.jobs(all).await {
-            Ok(jobs) => jobs,
-            Err(error) => return debug!(%error, "nobody knows which broadcasts have a job"),
-        };
         let now = clock::now();
         for stream in live {
-            if jobs
-                .iter()
-                .any(|job| job.stream == *stream && self.is_own(job))
-            {
+            let of_stream = JobFilter {
+                stream: Some(stream.clone()),
+                ended: true,
+                ..JobFilter::default()
+            };
+            let jobs = match self.ledger.jobs(of_stream).await {
+                Ok(jobs) => jobs,
+                Err(error) => return debug!(%error, "nobody knows which broadcasts have a job"),
+            };
+            if jobs.iter().any(|job| self.is_own(job)) {
                 without.remove(stream);
                 continue;
             }
@@ -94,6 +101,44 @@ impl Jobs {
             if let Ok(stream) = stream.parse() {
                 info!(%stream, "the broadcast has no job; creating one");
                 self.broadcast_began(&stream).await;
+            }
+        }
+    }
+
+    /// Ends the jobs of broadcasts that this node does not know any more: they ended while
+    /// the ledger could not be asked, or before the node was killed. `left` says since when.
+    async fn end_left_over(
+        &self,
+        known: &BTreeSet<String>,
+        left: &mut BTreeMap<headwater_chain::JobId, Time>,
+    ) {
+        if !self.config.create {
+            return;
+        }
+        let jobs = match self.ledger.jobs(JobFilter::default()).await {
+            Ok(jobs) => jobs,
+            Err(error) => return debug!(%error, "nobody knows which jobs are left over"),
+        };
+        let own = self.node.node_id();
+        let over = jobs.into_iter().filter(|job| {
+            let stream = job.stream.parse::<StreamId>();
+            !known.contains(&job.stream)
+                && self.is_own(job)
+                && stream.is_ok_and(|stream| stream.node == own)
+        });
+        let over: Vec<_> = over.map(|job| job.id).collect();
+        left.retain(|job, _| over.contains(job));
+        let now = clock::now();
+        for job in over {
+            let since = left.entry(job).or_insert(now);
+            // An encoder may still come back to where it was.
+            if now.since(*since) < self.config.reconnect + WITHOUT {
+                continue;
+            }
+            *since = now;
+            info!(%job, "the job's broadcast is over; ending it");
+            if let Err(error) = self.ledger.end_job(job).await {
+                error!(%job, %error, "the job was not ended");
             }
         }
     }
@@ -114,11 +159,10 @@ impl Jobs {
     }
 
     /// Takes in all jobs that there are.
-    pub(super) async fn oversee_all(&self) {
-        match self.ledger.jobs(JobFilter::default()).await {
-            Ok(jobs) => jobs.iter().for_each(|job| self.oversee(job)),
-            Err(error) => error!(%error, "transcoders of earlier jobs are not watched"),
-        }
+    pub(super) async fn oversee_all(&self) -> Result<(), LedgerError> {
+        let jobs = self.ledger.jobs(JobFilter::default()).await?;
+        jobs.iter().for_each(|job| self.oversee(job));
+        Ok(())
     }
 
     async fn look_after(&self, job: &Job, core: &Core) {
@@ -167,7 +211,7 @@ impl Jobs {
     }
 
     /// Whether anybody but the holder could be elected.
-    async fn has_another(&self, job: &Job) -> Result<bool, headwater_chain::LedgerError> {
+    async fn has_another(&self, job: &Job) -> Result<bool, LedgerError> {
         let holder = job.transcoder.as_ref().map(|holder| holder.address);
         let registered = self.ledger.transcoders().await?;
         Ok(registered.iter().any(|other| {

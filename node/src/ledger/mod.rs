@@ -1,22 +1,32 @@
 //! Opens the ledger that a node or a command uses, whichever kind it is.
 
 mod keeper;
+mod opening;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use headwater_chain::{
     JobBook, Journal, Ledger, LedgerError, Wei,
     ethereum::{
-        Account, ChainSettings, ChainStatus, Endpoints, EthereumLedger, Key, SenderConfig,
-        Spending, Writer,
+        Account, ChainSettings, Endpoints, EthereumLedger, Key, SenderConfig, Spending, Writer,
     },
 };
 
-pub use self::keeper::Keeper;
+pub use self::{
+    keeper::Keeper,
+    opening::{LedgerReport, LedgerState, Opening},
+};
 use crate::config::{ChainConfig, LedgerConfig};
 
 /// How long an endpoint of a chain has for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What is there once a ledger is open.
+pub type Later<T> = Arc<OnceLock<T>>;
 
 /// A ledger, and what only one on a chain has.
 #[derive(Debug, Clone)]
@@ -36,34 +46,8 @@ pub struct Chain {
     pub writer: Option<Writer>,
 }
 
-/// How a ledger on a chain does, for monitors.
-#[derive(Debug, Clone)]
-pub struct ChainReport {
-    /// How far it is followed, and by whom.
-    pub status: ChainStatus,
-    /// Transactions of the node that are under way; `None` without an account.
-    pub pending: Option<u64>,
-}
-
-impl Chain {
-    /// How it does.
-    #[must_use]
-    pub fn report(&self) -> ChainReport {
-        let pending = self
-            .writer
-            .as_ref()
-            .map(|writer| writer.account().pending());
-        ChainReport {
-            status: self.ledger.status(),
-            pending: pending
-                .and_then(Result::ok)
-                .and_then(|count| u64::try_from(count).ok()),
-        }
-    }
-}
-
 /// What a program may do of its own accord, and where it keeps what is under way.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Means {
     /// Whose account it is; without one a chain is only read.
     pub key: Option<Key>,
@@ -82,57 +66,60 @@ pub enum Make {
     Never,
 }
 
-/// Opens a ledger.
+/// Opens a ledger for a command.
 ///
 /// # Errors
 /// When the job book cannot be used, or no endpoint of the chain answers or knows the
 /// contract.
 pub async fn open(config: &LedgerConfig, means: Means, make: Make) -> Result<Opened, LedgerError> {
     match config {
-        LedgerConfig::Book(path) => {
-            let book = match make {
-                Make::IfMissing => JobBook::open(path)?,
-                Make::Never => JobBook::open_existing(path)?,
-            };
-            Ok(Opened {
-                ledger: Arc::new(book),
-                chain: None,
-            })
-        }
+        LedgerConfig::Book(path) => open_book(path, make),
         LedgerConfig::Chain(config) => {
-            let chain = open_chain(config, means).await?;
-            Ok(Opened {
-                ledger: chain.ledger.clone(),
-                chain: Some(chain),
-            })
+            let endpoints = endpoints(config, None)?;
+            open_chain(config, &endpoints, means).await
         }
     }
 }
 
-async fn open_chain(config: &ChainConfig, means: Means) -> Result<Chain, LedgerError> {
-    let endpoints = endpoints(config)?;
+fn open_book(path: &Path, make: Make) -> Result<Opened, LedgerError> {
+    let book = match make {
+        Make::IfMissing => JobBook::open(path)?,
+        Make::Never => JobBook::open_existing(path)?,
+    };
+    Ok(Opened {
+        ledger: Arc::new(book),
+        chain: None,
+    })
+}
+
+async fn open_chain(
+    config: &ChainConfig,
+    endpoints: &Endpoints,
+    means: Means,
+) -> Result<Opened, LedgerError> {
     let spending = Spending {
         limit: means.spend_limit,
     };
     let writer = match means.key {
         Some(key) => {
-            let account = account(config, &endpoints, key, means.journal).await?;
+            let account = account(config, endpoints, key, means.journal).await?;
             Some(Writer::new(account, spending))
         }
         None => None,
     };
     let settings = ChainSettings {
         confirmations: config.confirmations,
-        ..ChainSettings::new(endpoints, config.contract)
+        ..ChainSettings::new(endpoints.clone(), config.contract)
     };
     let ledger = EthereumLedger::open(settings).await?;
     let ledger = match &writer {
         Some(writer) => ledger.writing(writer.clone()),
         None => ledger,
     };
-    Ok(Chain {
-        ledger: Arc::new(ledger),
-        writer,
+    let ledger = Arc::new(ledger);
+    Ok(Opened {
+        ledger: ledger.clone(),
+        chain: Some(Chain { ledger, writer }),
     })
 }
 
@@ -154,10 +141,10 @@ pub async fn account(
     Account::open(endpoints, config.contract, key, journal, sender).await
 }
 
-/// The endpoints of a chain.
+/// The endpoints of a chain. With `chain` those of another one are not used.
 ///
 /// # Errors
 /// When the system's certificates cannot be read.
-pub fn endpoints(config: &ChainConfig) -> Result<Endpoints, LedgerError> {
-    Endpoints::new(&config.endpoints, None, PATIENCE)
+pub fn endpoints(config: &ChainConfig, chain: Option<u64>) -> Result<Endpoints, LedgerError> {
+    Endpoints::new(&config.endpoints, chain, PATIENCE)
 }

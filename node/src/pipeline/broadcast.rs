@@ -34,7 +34,7 @@ use crate::{
     clock,
     driver::Core,
     mutex::lock,
-    receipts::Fed,
+    receipts::Books,
     store::{self, Store},
 };
 
@@ -105,7 +105,7 @@ pub struct Broadcasts {
     tasks: TaskTracker,
     stop: CancellationToken,
     hook: Hook,
-    fed: Option<Arc<Fed>>,
+    books: Books,
     live: Mutex<BTreeMap<String, Live>>,
 }
 
@@ -170,7 +170,7 @@ impl Broadcasts {
         tasks: TaskTracker,
         stop: CancellationToken,
         hook: Hook,
-        fed: Option<Arc<Fed>>,
+        books: Books,
     ) -> Arc<Self> {
         Arc::new(Self {
             config,
@@ -181,7 +181,7 @@ impl Broadcasts {
             tasks,
             stop,
             hook,
-            fed,
+            books,
             live: Mutex::default(),
         })
     }
@@ -360,7 +360,7 @@ impl Broadcasts {
 
     /// A transcoder that is fed may ask for a receipt.
     fn keep_hash(&self, name: &str, complete: Complete) {
-        let Some(fed) = &self.fed else {
+        let Some(fed) = self.books.fed() else {
             return;
         };
         let Some(manifest) = lock(&self.live).get(name).map(|live| live.manifest) else {

@@ -29,7 +29,7 @@ use crate::{
     clock,
     driver::{Core, MasterState, Subscription},
     mutex::lock,
-    receipts::{Done, Segments, Work},
+    receipts::{Books, Done, Segments},
 };
 
 /// How jobs are done.
@@ -84,7 +84,7 @@ pub struct Transcoding {
     tasks: TaskTracker,
     stop: CancellationToken,
     held: Mutex<BTreeMap<JobId, Held>>,
-    work: Option<Work>,
+    books: Books,
     over: Notify,
 }
 
@@ -97,7 +97,7 @@ impl std::fmt::Debug for Transcoding {
 }
 
 impl Transcoding {
-    /// No jobs yet. `work` is where segments are written down that are to be paid for.
+    /// No jobs yet. Segments that are to be paid for are written down in the books.
     #[must_use]
     pub fn new(
         config: TranscodingConfig,
@@ -106,7 +106,7 @@ impl Transcoding {
         library: Arc<Library>,
         tasks: TaskTracker,
         stop: CancellationToken,
-        work: Option<Work>,
+        books: Books,
     ) -> Arc<Self> {
         Arc::new(Self {
             config,
@@ -116,7 +116,7 @@ impl Transcoding {
             tasks,
             stop,
             held: Mutex::default(),
-            work,
+            books,
             over: Notify::new(),
         })
     }
@@ -282,7 +282,7 @@ impl Transcoding {
 
     /// A segment is there in all renditions.
     fn done(&self, job: JobId, done: Done) {
-        let Some(work) = &self.work else {
+        let Some(work) = self.books.work() else {
             return;
         };
         let segment = done.number;

@@ -7,7 +7,7 @@ mod segments;
 mod whole;
 mod work;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use headwater_chain::{
     Journal,
@@ -21,28 +21,36 @@ pub use segments::Segments;
 pub use whole::WholeSegments;
 pub use work::{Done, Settled, Terms, Work};
 
-/// What a node writes down for a ledger that pays; for a job book, which pays nobody,
-/// nothing.
+/// What a node writes down for a ledger that pays. Empty until it is known which one that
+/// is; for a job book, which pays nobody, it stays so.
 #[derive(Debug, Clone, Default)]
-pub struct Books {
-    /// What it fed.
-    pub fed: Option<Arc<Fed>>,
-    /// What it has done.
-    pub work: Option<Work>,
+pub struct Books(Arc<OnceLock<Kept>>);
+
+#[derive(Debug)]
+struct Kept {
+    fed: Fed,
+    work: Work,
 }
 
 impl Books {
-    /// The books of a node whose account signs receipts in the ledger's domain.
+    /// Begins the books of a node whose account signs receipts in the ledger's domain. The
+    /// first time counts.
+    pub fn begin(&self, journal: Arc<dyn Journal>, node: SigningKey, account: Key, domain: Domain) {
+        self.0.get_or_init(|| Kept {
+            fed: Fed::new(journal.clone(), node, account, domain),
+            work: Work::new(journal),
+        });
+    }
+
+    /// What the node fed.
     #[must_use]
-    pub fn of_chain(
-        journal: Arc<dyn Journal>,
-        node: SigningKey,
-        account: Key,
-        domain: Domain,
-    ) -> Self {
-        Self {
-            fed: Some(Arc::new(Fed::new(journal.clone(), node, account, domain))),
-            work: Some(Work::new(journal)),
-        }
+    pub fn fed(&self) -> Option<&Fed> {
+        self.0.get().map(|kept| &kept.fed)
+    }
+
+    /// What the node has done.
+    #[must_use]
+    pub fn work(&self) -> Option<&Work> {
+        self.0.get().map(|kept| &kept.work)
     }
 }

@@ -196,6 +196,22 @@ impl Store {
         self.put("ledger/cursor", &cursor)
     }
 
+    /// The number of the chain that a contract was on when it was last used.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn chain(&self, contract: &str) -> Result<Option<u64>, StoreError> {
+        self.get(&format!("ledger/chain/{contract}"))
+    }
+
+    /// Remembers the number of the chain that a contract is on.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub fn put_chain(&self, contract: &str, chain: u64) -> Result<(), StoreError> {
+        self.put(&format!("ledger/chain/{contract}"), &chain)
+    }
+
     /// The jobs this transcoder holds, by number.
     ///
     /// # Errors

@@ -154,3 +154,20 @@ fn bad_arguments_are_refused_before_anything_is_opened() {
     let ran = user.run(&["job", "show", "7", "--ledger", &book]);
     assert_eq!(ran.error(1), "there is no job 7");
 }
+
+#[test]
+fn a_command_does_not_wait_for_a_chain_that_does_not_answer() {
+    let user = User::new();
+    // Nobody listens there: the port was free a moment ago.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let ledger = format!("http://{}", free.local_addr().unwrap());
+    drop(free);
+    let contract = format!("0x{}", "11".repeat(20));
+    let place = ["--ledger", &ledger, "--contract", &contract];
+    for command in [["ledger", "show"], ["job", "list"]] {
+        let ran = user.run(&[&command[..], &place].concat());
+        let error = ran.error(1);
+        assert!(error.contains("the chain cannot be asked"), "{error}");
+        assert!(error.contains(&ledger), "{error}");
+    }
+}

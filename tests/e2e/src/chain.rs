@@ -121,9 +121,26 @@ impl Chain {
     /// # Errors
     /// When it has ended, or does not start.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
+        self.stop().await?;
+        self.start_again().await
+    }
+
+    /// Stops it; nobody answers at its port.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub async fn stop(&mut self) -> anyhow::Result<()> {
         let id = self.child.id().context("it has ended")?;
         kill(Pid::from_raw(i32::try_from(id)?), Signal::SIGTERM)?;
         self.child.wait().await?;
+        Ok(())
+    }
+
+    /// Starts it where it was when it was stopped.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn start_again(&mut self) -> anyhow::Result<()> {
         *self = Self::run(&self.state, self.port).await?;
         Ok(())
     }

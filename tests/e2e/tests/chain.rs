@@ -273,3 +273,82 @@ async fn a_broadcast_gets_its_job_once_it_can_be_paid() {
     assert!(variants[1].uri.starts_with(&transcoder.id));
     encoder.stop().await.unwrap();
 }
+
+/// What `headwater status` says of a node's ledger.
+async fn ledger_of(node: &Node) -> anyhow::Result<serde_json::Value> {
+    let text = get_text(&format!("{}/api/v1/status", node.admin)).await?;
+    let mut status: serde_json::Value = serde_json::from_str(&text)?;
+    Ok(status["ledger"].take())
+}
+
+#[tokio::test]
+async fn nodes_carry_streams_before_their_chain_answers_and_do_jobs_once_it_does() {
+    let mut world = World::new().await;
+    let relay = world.cluster.node("relay", &["--relayer"]).await.unwrap();
+    let join = ["--bootstrap", &relay.address];
+    // It has registered, and is started again.
+    let transcoder = world.transcoder(2, "144p", &join).await;
+    transcoder.stop().await.unwrap();
+    world.chain.stop().await.unwrap();
+
+    let flags = [&["--transcoder", "--ladder", "144p"][..], &join].concat();
+    let transcoder = world.node(2, "transcoder-2", &flags).await;
+    let broadcaster = world.broadcaster(&join).await;
+    let viewer = world.cluster.node("viewer", &join).await.unwrap();
+    let encoder = Publisher::start(broadcaster.publish.as_ref().unwrap()).unwrap();
+    let manifest = world.cluster.manifest(&broadcaster).await.unwrap();
+    let source = format!("{manifest}.source");
+    unbroken(&playlist_beyond(&viewer, &source, 1).await);
+    for node in [&broadcaster, &transcoder] {
+        let told = ledger_of(node).await.unwrap();
+        assert_eq!(told["state"], "unreachable");
+        let reason = told["reason"].as_str().unwrap();
+        assert!(reason.contains(&world.chain.ws()), "{reason}");
+        assert_eq!(metric(node, "headwater_ledger_open").await.unwrap(), 0);
+        let ready = get_text(&format!("{}/readyz", node.http)).await.unwrap();
+        assert!(ready.contains("\"ledger\":\"unreachable\""), "{ready}");
+        let said = node.log().matches("the ledger is unreachable").count();
+        assert_eq!(said, 1, "{}", node.log());
+    }
+
+    world.chain.start_again().await.unwrap();
+
+    let variants = world.cluster.variants(&viewer, &manifest, 2).await;
+    let logs = || format!("{}\n{}", broadcaster.log(), transcoder.log());
+    let variants = variants.unwrap_or_else(|error| panic!("{error:#}\n{}", logs()));
+    let rendition = variants[1].uri.trim_end_matches(".m3u8");
+    assert!(rendition.starts_with(&transcoder.id));
+    unbroken(&playlist_beyond(&viewer, rendition, 1).await);
+    for node in [&broadcaster, &transcoder] {
+        assert_eq!(ledger_of(node).await.unwrap()["state"], "open");
+        assert_eq!(metric(node, "headwater_ledger_open").await.unwrap(), 1);
+    }
+    encoder.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_contract_that_turns_out_not_to_be_there_ends_the_ledger_and_not_the_node() {
+    let mut world = World::new().await;
+    world.chain.stop().await.unwrap();
+    world.contract = format!("0x{}", "77".repeat(20));
+    let node = world.broadcaster(&[]).await;
+
+    world.chain.start_again().await.unwrap();
+
+    let ended = eventually("the ledger to fail", Duration::from_secs(30), async || {
+        let told = ledger_of(&node).await?;
+        anyhow::ensure!(told["state"] == "failed", "{told}");
+        Ok(told["reason"].as_str().unwrap_or_default().to_owned())
+    });
+    let reason = ended.await.unwrap();
+    assert!(reason.contains("there is no contract"), "{reason}");
+    assert!(node.log().contains("the ledger cannot be used"));
+    // With a chain that answers, that is known at the start.
+    let ledger = world.ledger();
+    let flags = ledger.iter().map(String::as_str);
+    let flags: Vec<_> = flags.chain(["--broadcaster"]).collect();
+    let key = account(BROADCASTER);
+    let refused = world.cluster.node_of(key, "another", &flags).await;
+    let error = format!("{:#}", refused.unwrap_err());
+    assert!(error.contains("there is no contract"), "{error}");
+}

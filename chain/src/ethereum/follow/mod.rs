@@ -58,6 +58,11 @@ impl Shared {
         self.journal().tip()
     }
 
+    /// Why the chain is followed no more.
+    pub(in crate::ethereum) fn failed(&self) -> Option<LedgerError> {
+        self.journal().failed.clone()
+    }
+
     /// Answers from what is settled, once all of it has been read.
     ///
     /// # Errors

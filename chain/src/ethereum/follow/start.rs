@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     LedgerError,
-    ethereum::rpc::{CallError, Endpoints, Pinned},
+    ethereum::rpc::{CallError, Endpoints, Pinned, of_all},
     types::Address,
 };
 
@@ -29,9 +29,8 @@ pub(in crate::ethereum) async fn start(
     deployed_at: Option<u64>,
     manner: Manner,
 ) -> Result<(Arc<Shared>, JoinHandle<()>), LedgerError> {
-    let unreachable = |error: CallError| LedgerError::Unreachable(error.to_string());
-    let chain = endpoints.chain_id().await.map_err(unreachable)?;
-    let mut last = None;
+    let chain = endpoints.chain_id().await?;
+    let (mut none, mut errors) = (false, Vec::new());
     for endpoint in endpoints.in_order() {
         match find(&endpoint, contract, deployed_at).await {
             Ok(Some(start)) => {
@@ -48,13 +47,14 @@ pub(in crate::ethereum) async fn start(
                 let task = tokio::spawn(Driver::new(shared.clone()).run());
                 return Ok((shared, task));
             }
-            Ok(None) => last = Some(LedgerError::NoContract { contract, chain }),
-            Err(error) => {
-                last.get_or_insert(unreachable(error));
-            }
+            Ok(None) => none = true,
+            Err(error) => errors.push(error),
         }
     }
-    Err(last.expect("there is at least one endpoint"))
+    if none {
+        return Err(LedgerError::NoContract { contract, chain });
+    }
+    Err(of_all(&errors))
 }
 
 /// The block before the contract's first; `None` when there is no such contract.

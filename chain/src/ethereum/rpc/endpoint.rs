@@ -51,6 +51,8 @@ pub struct EndpointStatus {
     pub endpoint: String,
     /// Whether it is asked before those that are not.
     pub healthy: bool,
+    /// How many requests it failed since the last one that it did not.
+    pub failures: u32,
     /// The newest block it was seen to have.
     pub head: Option<u64>,
     /// How many requests it was sent.
@@ -102,6 +104,7 @@ impl Endpoint {
         EndpointStatus {
             endpoint: self.name.clone(),
             healthy: health.rank(self.started.elapsed()) == Rank::Good,
+            failures: health.failures(),
             head: *self.head(),
             requests,
             errors,

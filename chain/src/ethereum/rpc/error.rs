@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use ethers_providers::{JsonRpcError, ProviderError, RpcError};
 
+use crate::ledger::LedgerError;
+
 /// Why one endpoint, or all of them, did not do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum CallError {
@@ -77,6 +79,28 @@ impl CallError {
             | Self::Timeout { .. }
             | Self::Garbage { .. }
             | Self::WrongChain { .. } => true,
+        }
+    }
+}
+
+/// What is wrong with a ledger when all of its endpoints failed like this: each is named,
+/// unless all are of another chain, which waiting does not change.
+pub(crate) fn of_all(errors: &[CallError]) -> LedgerError {
+    let another = |error: &CallError| matches!(error, CallError::WrongChain { .. });
+    let all = errors.iter().all(another);
+    match errors.first() {
+        Some(CallError::WrongChain {
+            endpoint,
+            expected,
+            found,
+        }) if all => LedgerError::WrongChain {
+            endpoint: endpoint.clone(),
+            expected: *expected,
+            found: *found,
+        },
+        _ => {
+            let told: Vec<_> = errors.iter().map(ToString::to_string).collect();
+            LedgerError::Unreachable(told.join("; "))
         }
     }
 }

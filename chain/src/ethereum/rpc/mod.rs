@@ -26,7 +26,7 @@ pub use self::{
     endpoint::EndpointStatus,
     url::{EndpointUrl, EndpointUrlError},
 };
-pub(crate) use error::CallError;
+pub(crate) use error::{CallError, of_all};
 
 use self::endpoint::Endpoint;
 use crate::ledger::LedgerError;
@@ -80,10 +80,21 @@ impl Endpoints {
         self.0.endpoints.iter().map(Endpoint::status).collect()
     }
 
-    /// The chain they are of; asks for it when that is not known yet.
-    pub(crate) async fn chain_id(&self) -> Result<u64, CallError> {
-        let id: ethers_core::types::U64 = self.ask("eth_chainId", &[(); 0]).await?;
-        Ok(*self.0.chain.get_or_init(|| id.as_u64()))
+    /// The chain they are of; asks until one tells.
+    ///
+    /// # Errors
+    /// When none answers, or all are of another chain than the one that is known.
+    pub(crate) async fn chain_id(&self) -> Result<u64, LedgerError> {
+        let mut errors = Vec::new();
+        for endpoint in self.in_order() {
+            let asked: Result<ethers_core::types::U64, _> =
+                endpoint.request("eth_chainId", [(); 0]).await;
+            match asked {
+                Ok(id) => return Ok(*self.0.chain.get_or_init(|| id.as_u64())),
+                Err(error) => errors.push(error),
+            }
+        }
+        Err(of_all(&errors))
     }
 
     /// Asks one endpoint after the other until one answers. An answer that every sound

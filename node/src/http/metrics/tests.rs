@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use headwater_chain::ethereum::ChainStatus;
 use headwater_proto::{BroadcastId, ManifestId, Position, SigningKey};
 
 use super::*;
@@ -71,18 +70,18 @@ fn text(streams: Vec<StreamView>, peers: &[PeerInfo]) -> String {
         bad: 1,
         waiting: 2,
     };
-    let chain = ChainReport {
-        status: ChainStatus {
-            settled: 12,
-            endpoints: vec![EndpointStatus {
-                endpoint: "wss://chain.example:443".into(),
-                healthy: false,
-                head: Some(14),
-                requests: 9,
-                errors: 2,
-                last_error: None,
-            }],
-        },
+    let ledger = LedgerReport {
+        state: LedgerState::Unreachable("nobody answers".into()),
+        settled: Some(12),
+        endpoints: vec![EndpointStatus {
+            endpoint: "wss://chain.example:443".into(),
+            healthy: false,
+            failures: 1,
+            head: Some(14),
+            requests: 9,
+            errors: 2,
+            last_error: None,
+        }],
         pending: Some(1),
     };
     write(
@@ -91,7 +90,7 @@ fn text(streams: Vec<StreamView>, peers: &[PeerInfo]) -> String {
         peers,
         &traffic,
         Some(receipts),
-        Some(&chain),
+        Some(&ledger),
     )
 }
 
@@ -224,6 +223,7 @@ fn a_chain_is_told_by_its_endpoints() {
         let line = format!("\nheadwater_chain_{line}\n");
         assert!(text.contains(&line), "{line}\n{text}");
     }
+    assert!(text.contains("\nheadwater_ledger_open 0\n"), "{text}");
 }
 
 #[test]
