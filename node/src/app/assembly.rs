@@ -125,6 +125,7 @@ impl<'a> Assembly<'a> {
                 ledger: ledger.clone(),
                 means,
                 jobs: self.jobs(),
+                claims: self.config.claims,
                 account,
                 node: self.key.clone(),
                 store: self.store.clone(),

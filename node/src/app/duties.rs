@@ -37,6 +37,7 @@ pub(super) struct Duties {
     pub(super) ledger: Arc<Opening>,
     pub(super) means: Means,
     pub(super) jobs: JobsConfig,
+    pub(super) claims: ClaimConfig,
     pub(super) account: Option<Key>,
     pub(super) node: SigningKey,
     pub(super) store: Arc<Store>,
@@ -150,7 +151,7 @@ impl Duties {
         let books = &self.office.books;
         books.begin(account.journal(), self.node.clone(), key.clone(), domain);
         let claims = self.transcoding.as_ref();
-        let claims = claims.map(|_| Claims::new(account.clone(), ClaimConfig::default()));
+        let claims = claims.map(|_| Claims::new(account.clone(), self.claims));
         let keeper = Keeper::new(chain.clone(), writer.clone(), claims);
         self.tasks.spawn(keeper.run(self.stop.clone()));
         if self.transcoding.is_some() {

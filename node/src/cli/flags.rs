@@ -94,6 +94,14 @@ pub(super) struct NodeArgs {
     /// should pay for, 10 to 1000 [default: 30]
     #[arg(long, value_name = "NUMBER")]
     max_unpaid: Option<String>,
+    /// Receipts of a job that a transcoder claims as soon as it has them, 1 to 4096
+    /// [default: 1800]
+    #[arg(long, value_name = "NUMBER")]
+    claim_receipts: Option<String>,
+    /// Blocks that a receipt waits until it is claimed with fewer others, 1 to 100000
+    /// [default: 1800]
+    #[arg(long, value_name = "BLOCKS")]
+    claim_blocks: Option<String>,
     /// Wei paid for a segment at most; needed for --create-jobs on a chain
     #[arg(long, value_name = "WEI")]
     max_price: Option<String>,
@@ -151,6 +159,8 @@ impl NodeArgs {
             .flag(Setting::CreateJobs, self.create_jobs.or(create_jobs))
             .flag(Setting::ReassignAfter, self.reassign_after)
             .flag(Setting::MaxUnpaid, self.max_unpaid)
+            .flag(Setting::ClaimReceipts, self.claim_receipts)
+            .flag(Setting::ClaimBlocks, self.claim_blocks)
             .flag(Setting::Keystore, self.keystore)
             .flag(Setting::PasswordFile, self.password_file)
             .flag(Setting::Ladder, self.ladder)

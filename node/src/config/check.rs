@@ -5,7 +5,7 @@ use std::{fmt::Display, path::PathBuf};
 
 use headwater_chain::{
     Address, Wei,
-    ethereum::{EndpointUrl, Key},
+    ethereum::{ClaimConfig, EndpointUrl, Key},
 };
 use headwater_media::PackagerConfig;
 use headwater_proto::Roles;
@@ -148,6 +148,8 @@ impl Check {
             value::duration(text, 5000, 3_600_000)
         });
         let max_unpaid = self.set(Setting::MaxUnpaid, value::max_unpaid);
+        let claim_receipts = self.set(Setting::ClaimReceipts, value::claim_receipts);
+        let claim_blocks = self.set(Setting::ClaimBlocks, value::claim_blocks);
         let account = self.account();
         let ladder = self.set(Setting::Ladder, value::ladder);
         let packager = self.packager();
@@ -174,6 +176,10 @@ impl Check {
             jobs: jobs?,
             reassign_after: reassign_after?,
             max_unpaid: max_unpaid?,
+            claims: ClaimConfig {
+                receipts: claim_receipts?,
+                blocks: claim_blocks?,
+            },
             account: account?,
             ladder: ladder?,
             packager: packager?,

@@ -15,6 +15,7 @@ mod value;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use headwater_chain::ethereum::ClaimConfig;
 use headwater_media::{PackagerConfig, transcode::Ladder};
 use headwater_proto::Roles;
 
@@ -63,6 +64,8 @@ pub struct Config {
     pub reassign_after: Duration,
     /// Segments that a transcoder makes without a receipt before it stops a job.
     pub max_unpaid: usize,
+    /// When a transcoder claims its receipts on a chain.
+    pub claims: ClaimConfig,
     /// Its account.
     pub account: AccountConfig,
     /// Renditions to make.

@@ -50,6 +50,10 @@ pub enum Setting {
     ReassignAfter,
     /// Segments done without a receipt before a job is stopped.
     MaxUnpaid,
+    /// Receipts that make a claim due.
+    ClaimReceipts,
+    /// Blocks that one waits until a claim is due.
+    ClaimBlocks,
     /// The transcoder's keystore.
     Keystore,
     /// The file with its password.
@@ -85,7 +89,7 @@ pub(super) enum Kind {
 
 impl Setting {
     /// Every key, in the order of the example file.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 32] = [
         Self::Broadcaster,
         Self::Relayer,
         Self::Transcoder,
@@ -108,6 +112,8 @@ impl Setting {
         Self::SpendLimit,
         Self::ReassignAfter,
         Self::MaxUnpaid,
+        Self::ClaimReceipts,
+        Self::ClaimBlocks,
         Self::Keystore,
         Self::PasswordFile,
         Self::Ladder,
@@ -144,6 +150,8 @@ impl Setting {
             Self::SpendLimit => "spend_limit",
             Self::ReassignAfter => "reassign_after",
             Self::MaxUnpaid => "max_unpaid",
+            Self::ClaimReceipts => "claim_receipts",
+            Self::ClaimBlocks => "claim_blocks",
             Self::Keystore => "keystore",
             Self::PasswordFile => "password_file",
             Self::Ladder => "ladder",
@@ -184,7 +192,11 @@ impl Setting {
             | Self::Transcoder
             | Self::AllowPrivateDials
             | Self::CreateJobs => Kind::Switch,
-            Self::MaxPeers | Self::Confirmations | Self::MaxUnpaid => Kind::Number,
+            Self::MaxPeers
+            | Self::Confirmations
+            | Self::MaxUnpaid
+            | Self::ClaimReceipts
+            | Self::ClaimBlocks => Kind::Number,
             Self::Listen | Self::Bootstrap | Self::ExternalAddr | Self::Ledger => Kind::List,
             Self::PublishKey => Kind::Secrets,
             Self::DataDir
@@ -225,6 +237,7 @@ impl Setting {
             Self::Rtmp => Some("127.0.0.1:1935"),
             Self::ReassignAfter => Some("20s"),
             Self::MaxUnpaid => Some("30"),
+            Self::ClaimReceipts | Self::ClaimBlocks => Some("1800"),
             Self::Ladder => Some("720p,480p,360p"),
             Self::Segment => Some("2s"),
             Self::Part => Some("200ms"),
@@ -261,7 +274,7 @@ mod tests {
         assert!(Setting::ALL.is_sorted());
         let names: BTreeSet<_> = Setting::ALL.iter().map(|key| key.name()).collect();
         assert_eq!(names.len(), Setting::ALL.len());
-        assert_eq!(Setting::ALL.last().map(|last| *last as usize), Some(29));
+        assert_eq!(Setting::ALL.last().map(|last| *last as usize), Some(31));
     }
 
     #[test]

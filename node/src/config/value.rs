@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use headwater_chain::{Wei, ethereum::EndpointUrl};
+use headwater_chain::{
+    Wei,
+    ethereum::{EndpointUrl, ReceiptTree},
+};
 use headwater_media::transcode::Ladder;
 
 use super::PublishKey;
@@ -16,6 +19,10 @@ use crate::secret::Secret;
 const MAX_PEERS: std::ops::RangeInclusive<u32> = 8..=10_000;
 /// Segments without a receipt: more than are made between two questions; half an hour.
 const MAX_UNPAID: std::ops::RangeInclusive<usize> = 10..=1000;
+/// What the contract takes.
+const CLAIM_RECEIPTS: std::ops::RangeInclusive<usize> = 1..=ReceiptTree::MAX;
+/// Two weeks of blocks of 12 s.
+const CLAIM_BLOCKS: std::ops::RangeInclusive<u64> = 1..=100_000;
 
 /// A chain takes back so many blocks at most that this program can still follow.
 const MAX_CONFIRMATIONS: u64 = 64;
@@ -41,6 +48,22 @@ pub(super) fn max_unpaid(text: &str) -> Result<usize, String> {
     number.ok_or_else(|| {
         let (min, max) = (MAX_UNPAID.start(), MAX_UNPAID.end());
         format!("a number of segments from {min} to {max}")
+    })
+}
+
+pub(super) fn claim_receipts(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|n| CLAIM_RECEIPTS.contains(n));
+    number.ok_or_else(|| {
+        let (min, max) = (CLAIM_RECEIPTS.start(), CLAIM_RECEIPTS.end());
+        format!("a number of receipts from {min} to {max}")
+    })
+}
+
+pub(super) fn claim_blocks(text: &str) -> Result<u64, String> {
+    let number = text.parse().ok().filter(|n| CLAIM_BLOCKS.contains(n));
+    number.ok_or_else(|| {
+        let (min, max) = (CLAIM_BLOCKS.start(), CLAIM_BLOCKS.end());
+        format!("a number of blocks from {min} to {max}")
     })
 }
 
@@ -248,6 +271,20 @@ mod tests {
         assert_eq!(max_unpaid("10"), Ok(10));
         for text in ["9", "1001", "-1", ""] {
             assert!(max_unpaid(text).unwrap_err().contains("10 to 1000"));
+        }
+    }
+
+    #[test]
+    fn the_size_of_claims_has_bounds() {
+        assert_eq!(
+            (claim_receipts("4096"), claim_blocks("100000")),
+            (Ok(4096), Ok(100_000))
+        );
+        for text in ["0", "4097", "-1", "", "1e3"] {
+            assert!(claim_receipts(text).unwrap_err().contains("1 to 4096"));
+        }
+        for text in ["0", "100001", "-1", ""] {
+            assert!(claim_blocks(text).unwrap_err().contains("1 to 100000"));
         }
     }
 

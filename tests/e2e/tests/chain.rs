@@ -80,9 +80,9 @@ impl World {
             .unwrap()
     }
 
-    /// A registered transcoder.
-    async fn transcoder(&self, who: usize, ladder: &str, join: &[&str]) -> Node {
-        let flags = [&["--transcoder", "--ladder", ladder], join].concat();
+    /// A registered transcoder, with more flags.
+    async fn transcoder(&self, who: usize, ladder: &str, more: &[&str]) -> Node {
+        let flags = [&["--transcoder", "--ladder", ladder], more].concat();
         let node = self.node(who, &format!("transcoder-{who}"), &flags).await;
         let register = [
             "ledger", "register", "--yes", "--node", &node.id, "--price", PRICE,
@@ -122,7 +122,8 @@ async fn a_transcoder_is_elected_fed_and_paid_on_a_chain() {
     let world = World::new().await;
     let relay = world.cluster.node("relay", &["--relayer"]).await.unwrap();
     let join = ["--bootstrap", &relay.address];
-    let transcoder = world.transcoder(2, "240p", &join).await;
+    let often = [&join[..], &["--claim-receipts", "3"]].concat();
+    let transcoder = world.transcoder(2, "240p", &often).await;
     let broadcaster = world.broadcaster(&join).await;
     let viewer = world.cluster.node("viewer", &join).await.unwrap();
     let encoder = Publisher::start(broadcaster.publish.as_ref().unwrap()).unwrap();
@@ -139,6 +140,8 @@ async fn a_transcoder_is_elected_fed_and_paid_on_a_chain() {
     eventually("receipts", wanted, async || {
         let count = metric(&transcoder, received).await?;
         anyhow::ensure!(count >= 3, "{count}");
+        // While the job goes on: they are as many as a claim wants.
+        anyhow::ensure!(transcoder.log().contains("work claimed"));
         Ok(())
     })
     .await
