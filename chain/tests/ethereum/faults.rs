@@ -81,6 +81,79 @@ async fn an_endpoint_that_answers_nonsense_is_left_for_another() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_leaves_events_out_is_found_out_by_another() {
+    let status = next_to_a_sound_one(|_| Mode::Mute).await;
+    let said = status.last_error.unwrap();
+    assert!(said.contains("leaves out events of block"), "{said}");
+}
+
+#[tokio::test]
+async fn a_single_endpoint_that_leaves_events_out_is_found_out_by_its_own_receipts() {
+    let (anvil, world) = anvil_with_contract().await;
+    let proxy = Proxy::start(anvil.port, Mode::Honest).await;
+    let ledger = world.ledger(std::slice::from_ref(&proxy.url)).await;
+    let mut watch = ledger.watch(None);
+    let mut store = Store::default();
+    store.follow(&mut watch, world.head().await).await;
+
+    proxy.set(Mode::Mute);
+    let job = world.job(&anvil, "s").await;
+    until("the fault is seen", async || {
+        let said = first(&ledger).last_error?;
+        said.contains("leaves out events of block").then_some(())
+    })
+    .await;
+    assert!(!store.knows(job));
+    proxy.set(Mode::Honest);
+
+    let head = world.head().await;
+    store.follow(&mut watch, head).await;
+    assert!(store.holder(job).is_some());
+    assert_eq!(store.events(), all(&ledger, head).await.events());
+}
+
+#[tokio::test]
+async fn an_endpoint_that_leaves_old_jobs_out_is_left_for_another() {
+    let (anvil, world) = anvil_with_contract().await;
+    let old = world.job(&anvil, "old").await;
+    let until = world.head().await;
+    let new = world.job(&anvil, "new").await;
+    anvil.mine(100).await;
+    let proxy = Proxy::start(anvil.port, Mode::Forgetful(until)).await;
+
+    let ledger = world.ledger(&[proxy.url.clone(), anvil.http()]).await;
+    let head = world.head().await;
+    let store = all(&ledger, head).await;
+
+    assert!(store.holder(old).is_some() && store.holder(new).is_some());
+    let said = first(&ledger).last_error.unwrap();
+    assert!(said.contains("leaves out that job 1 was created"), "{said}");
+}
+
+#[tokio::test]
+async fn blooms_that_are_wrong_stop_nothing_and_cost_little() {
+    const BLOCKS: usize = 400;
+    let mut requests = Vec::new();
+    for mode in [Mode::Honest, Mode::Loud] {
+        let (anvil, world) = anvil_with_contract().await;
+        let proxy = Proxy::start(anvil.port, mode).await;
+        let ledger = world.ledger(std::slice::from_ref(&proxy.url)).await;
+        for _ in 0..BLOCKS / 40 {
+            anvil.mine(40).await;
+            ledger.reached(world.head().await).await.unwrap();
+        }
+        let job = world.job(&anvil, "s").await;
+        ledger.reached(world.head().await).await.unwrap();
+        assert!(ledger.job(JobId(job)).await.unwrap().is_some());
+        assert_eq!(first(&ledger).errors, 0);
+        requests.push(proxy.requests());
+    }
+    let more = requests[1].saturating_sub(requests[0]);
+    // 32 at once and one for eight blocks, and some looks more or less.
+    assert!(more > 32 && more < 32 + BLOCKS / 8 + 40, "{requests:?}");
+}
+
+#[tokio::test]
 async fn a_single_endpoint_that_recovers_is_used_again() {
     let (anvil, world) = anvil_with_contract().await;
     let proxy = Proxy::start(anvil.port, Mode::Honest).await;

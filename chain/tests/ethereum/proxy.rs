@@ -25,6 +25,12 @@ pub(crate) enum Mode {
     Stale(u64),
     /// Gives events of so many blocks at once.
     Range(u64),
+    /// Leaves all events out, without a word.
+    Mute,
+    /// Leaves out the events of so many blocks from a range, without a word.
+    Forgetful(u64),
+    /// Says of every block that it may have any event.
+    Loud,
     /// Answers after this.
     Slow(Duration),
     /// Answers with something else.
@@ -145,6 +151,13 @@ async fn misbehave(mode: &Mode, http: &reqwest::Client, port: u16, mut request: 
                 filter["toBlock"] = json!(format!("{head:#x}"));
             }
         }
+        (Mode::Mute, "eth_getLogs") => return answer(json!([])),
+        (Mode::Forgetful(until), "eth_getLogs") => {
+            let filter = &mut request["params"][0];
+            if let Some(from) = hex(&filter["fromBlock"]).filter(|from| from <= until) {
+                filter["fromBlock"] = json!(format!("{:#x}", from.max(*until)));
+            }
+        }
         (Mode::Range(most), "eth_getLogs") => {
             let filter = &request["params"][0];
             let range = hex(&filter["toBlock"]).zip(hex(&filter["fromBlock"]));
@@ -160,7 +173,11 @@ async fn misbehave(mode: &Mode, http: &reqwest::Client, port: u16, mut request: 
     let Ok(response) = http.post(url).json(&request).send().await else {
         return json!({ "jsonrpc": "2.0", "id": id, "error": { "code": -32603, "message": "no upstream" } });
     };
-    response.json().await.unwrap()
+    let mut answer: Value = response.json().await.unwrap();
+    if *mode == Mode::Loud && answer["result"].get("logsBloom").is_some() {
+        answer["result"]["logsBloom"] = json!(format!("0x{}", "ff".repeat(256)));
+    }
+    answer
 }
 
 /// Passes bytes on, until it is told otherwise.

@@ -12,6 +12,8 @@ use tracing::{debug, error, info, warn};
 
 use super::{
     Shared,
+    audit::{Audits, left_out},
+    happened::Happened,
     history::{DEPTH, Header, Plan, Step, Walk},
     range::Range,
     reader::{announced, block_at, block_of, events_from, events_of, latest},
@@ -29,6 +31,7 @@ const AT_ONCE: usize = 8;
 pub(super) struct Driver {
     shared: Arc<Shared>,
     range: Range,
+    audits: Audits,
     news: Option<Subscription>,
     /// Whether it has said something since the endpoints were last compared.
     heard: bool,
@@ -63,6 +66,7 @@ impl Driver {
         Self {
             shared,
             range: Range::new(),
+            audits: Audits::new(),
             news: None,
             heard: false,
             compare,
@@ -295,12 +299,12 @@ impl Driver {
                 Step::Known { older } => return Ok(Some(older)),
                 Step::TooDeep => return Err(Useless::Apart),
                 Step::Done(advance) => {
-                    let contract = self.shared.contract;
                     let happened: Vec<_> = stream::iter(advance.blocks.clone())
-                        .map(|block| events_of(of, contract, block))
+                        .map(|header| self.events_of(of, header))
                         .buffered(AT_ONCE)
                         .try_collect()
                         .await?;
+                    self.check_jobs(of, happened.iter().flatten())?;
                     let (tip, onto) = (self.shared.journal().tip(), advance.onto.number);
                     if onto < tip {
                         let blocks = tip - onto;
@@ -319,11 +323,39 @@ impl Driver {
         }
     }
 
+    /// What happened in a block, unless the endpoint leaves it out.
+    async fn events_of(&self, of: &Pinned, header: Header) -> Result<Vec<Happened>, CallError> {
+        let Shared {
+            endpoints,
+            contract,
+            ..
+        } = &*self.shared;
+        let happened = events_of(of, *contract, header.block).await?;
+        if happened.is_empty() {
+            self.audits.check(of, endpoints, *contract, header).await?;
+        }
+        Ok(happened)
+    }
+
+    /// Checks that no job is left out.
+    fn check_jobs<'a>(
+        &self,
+        of: &Pinned,
+        happened: impl Iterator<Item = &'a Happened>,
+    ) -> Result<(), CallError> {
+        let next = self.shared.journal().state.next_job();
+        match left_out(next, happened) {
+            Some(job) => Err(of.garbage(&format!("it leaves out that job {job} was created"))),
+            None => Ok(()),
+        }
+    }
+
     /// Settles old blocks many at a time.
     async fn scan(&mut self, of: &Pinned, mut from: u64, to: u64) -> Result<(), Useless> {
         let contract = self.shared.contract;
         while from <= to {
             let (end, events) = events_from(of, contract, &mut self.range, from, to).await?;
+            self.check_jobs(of, events.iter().flat_map(|(_, happened)| happened))?;
             let (number, block) = (end.block.number, end.block);
             debug!(from, to = number, "old blocks read");
             let doubts = self.shared.change(|journal| journal.skip(events, block));

@@ -6,6 +6,8 @@
 
 use std::collections::VecDeque;
 
+use ethers_core::types::Bloom;
+
 /// Blocks that can be taken back.
 pub(in crate::ethereum) const DEPTH: u64 = 64;
 
@@ -21,6 +23,8 @@ pub(in crate::ethereum) struct Block {
 pub(in crate::ethereum) struct Header {
     pub(in crate::ethereum) block: Block,
     pub(in crate::ethereum) parent: [u8; 32],
+    /// Tells some blocks that have no event of the contract for sure; empty when unknown.
+    pub(in crate::ethereum) bloom: Bloom,
 }
 
 /// The newest settled blocks, oldest first, without holes; never empty.
@@ -79,7 +83,7 @@ pub(in crate::ethereum) struct Advance {
     /// The settled block that stays; those after it are taken back.
     pub(in crate::ethereum) onto: Block,
     /// What comes after it, oldest first.
-    pub(in crate::ethereum) blocks: Vec<Block>,
+    pub(in crate::ethereum) blocks: Vec<Header>,
 }
 
 /// An endpoint gave another block than the one asked for.
@@ -132,7 +136,8 @@ impl History {
         self.settled
             .retain(|block| block.number <= advance.onto.number);
         debug_assert_eq!(self.settled.back(), Some(&advance.onto));
-        self.settled.extend(&advance.blocks);
+        self.settled
+            .extend(advance.blocks.iter().map(|header| header.block));
         let most = usize::try_from(DEPTH).expect("a small number") + 1;
         self.settled
             .drain(..self.settled.len().saturating_sub(most));
@@ -179,12 +184,7 @@ impl Walk {
         match history.hash_at(number) {
             Some(hash) if hash == parent.hash => Step::Done(Advance {
                 onto: parent,
-                blocks: self
-                    .branch
-                    .iter()
-                    .rev()
-                    .map(|header| header.block)
-                    .collect(),
+                blocks: self.branch.iter().rev().copied().collect(),
             }),
             Some(_) if number == oldest => Step::TooDeep,
             Some(_) | None => Step::AskHash(parent),
@@ -229,9 +229,8 @@ mod tests {
                 number: 0,
                 hash: [0; 32],
             };
-            let parent = [0xff; 32];
             Self {
-                blocks: vec![Header { block, parent }],
+                blocks: vec![header(block, [0xff; 32])],
                 made: 0,
             }
         }
@@ -247,7 +246,7 @@ mod tests {
                     hash,
                 };
                 let parent = last.hash;
-                self.blocks.push(Header { block, parent });
+                self.blocks.push(header(block, parent));
             }
         }
 
@@ -285,7 +284,7 @@ mod tests {
             match (step, scan) {
                 (Step::Done(advance), _) => {
                     seen.retain(|block| block.number <= advance.onto.number);
-                    seen.extend(&advance.blocks);
+                    seen.extend(advance.blocks.iter().map(|header| header.block));
                     history.apply(&advance);
                     if scan.is_none() {
                         return Ok(());
@@ -299,6 +298,14 @@ mod tests {
                 }
                 (other, _) => return Err(other),
             }
+        }
+    }
+
+    fn header(block: Block, parent: [u8; 32]) -> Header {
+        Header {
+            block,
+            parent,
+            bloom: Bloom::zero(),
         }
     }
 
@@ -317,18 +324,15 @@ mod tests {
         };
         assert_eq!(walk.step(&history), Step::AskNumber(8));
         let parent = [7; 32];
-        let header = Header {
-            block: block(8, 8),
-            parent,
-        };
-        walk.answer(header).unwrap();
+        let next = header(block(8, 8), parent);
+        walk.answer(next).unwrap();
 
         let Step::Done(advance) = walk.step(&history) else {
             panic!("it has met the settled one")
         };
         assert_eq!(
             (advance.onto, &advance.blocks[..]),
-            (block(7, 7), &[block(8, 8)][..])
+            (block(7, 7), &[next][..])
         );
         history.apply(&advance);
         assert_eq!(history.tip(), block(8, 8));
@@ -340,10 +344,7 @@ mod tests {
         let Plan::Walk(mut walk) = history.plan(9) else {
             panic!("a walk")
         };
-        let header = |number, hash, parent| Header {
-            block: block(number, hash),
-            parent: [parent; 32],
-        };
+        let header = |number, hash, parent| header(block(number, hash), [parent; 32]);
         assert_eq!(walk.answer(header(8, 8, 7)), Err(NotAsked));
         walk.answer(header(9, 9, 8)).unwrap();
         assert_eq!(walk.answer(header(8, 1, 7)), Err(NotAsked));

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use super::{
     cursor::Place,
     happened::Happened,
-    history::{Advance, Block, History},
+    history::{Advance, Block, Header, History},
     reader::Events,
     state::{State, Undo},
 };
@@ -85,7 +85,7 @@ impl Journal {
         self.history.apply(advance);
         let anchor = self.history.oldest();
         let mut doubts = Vec::new();
-        for (block, happened) in advance.blocks.iter().zip(happened) {
+        for (Header { block, .. }, happened) in advance.blocks.iter().zip(happened) {
             let applied = self.state.apply(block.number, happened);
             self.undo.push_back((block.number, applied.undo));
             doubts.extend(applied.doubts);

@@ -1,6 +1,7 @@
 //! Follows a chain by its endpoints: one task reads blocks and settles them in a journal,
 //! from which everything is answered.
 
+mod audit;
 mod cursor;
 mod driver;
 mod happened;

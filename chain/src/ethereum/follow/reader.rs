@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use ethers_core::types::{Bytes, H160, H256, Log, U64};
+use ethers_core::types::{Bloom, Bytes, H160, H256, Log, U64};
 use ethers_providers::JsonRpcClient as _;
 use serde::Deserialize;
 use serde_json::{json, value::RawValue};
@@ -32,6 +32,7 @@ struct RawHeader {
     number: U64,
     hash: H256,
     parent_hash: H256,
+    logs_bloom: Option<Bloom>,
 }
 
 impl From<RawHeader> for Header {
@@ -42,6 +43,7 @@ impl From<RawHeader> for Header {
                 hash: raw.hash.0,
             },
             parent: raw.parent_hash.0,
+            bloom: raw.logs_bloom.unwrap_or_default(),
         }
     }
 }
@@ -103,13 +105,12 @@ pub(super) async fn events_of(
     contract: Address,
     block: Block,
 ) -> Result<Vec<Happened>, CallError> {
-    let filter = json!([{ "address": H160(contract.0), "blockHash": H256(block.hash) }]);
     let mut logs = None;
     for n in 0..TRIES {
         if n > 0 {
             tokio::time::sleep(BETWEEN).await;
         }
-        match of.request::<_, Vec<Log>>("eth_getLogs", &filter).await {
+        match logs_of(of, contract, block).await {
             // Behind one address again.
             Err(CallError::Refused { .. }) if n + 1 < TRIES => {}
             settled => {
@@ -132,6 +133,29 @@ pub(super) async fn events_of(
         .into_iter()
         .flat_map(|(_, events)| events)
         .collect())
+}
+
+/// The events of one block as they come.
+pub(super) async fn logs_of(
+    of: &Pinned,
+    contract: Address,
+    block: Block,
+) -> Result<Vec<Log>, CallError> {
+    let filter = json!([{ "address": H160(contract.0), "blockHash": H256(block.hash) }]);
+    of.request("eth_getLogs", filter).await
+}
+
+/// Whether the receipts of a block's transactions have an event of the contract; `None`
+/// when the endpoint does not give them.
+pub(super) async fn receipts_tell(of: &Pinned, contract: Address, block: Block) -> Option<bool> {
+    #[derive(Deserialize)]
+    struct Receipt {
+        logs: Vec<Log>,
+    }
+    let receipts = of.request("eth_getBlockReceipts", json!([H256(block.hash)]));
+    let receipts: Option<Vec<Receipt>> = receipts.await.ok()?;
+    let mut logs = receipts?.into_iter().flat_map(|receipt| receipt.logs);
+    Some(logs.any(|log| log.address.0 == contract.0))
 }
 
 /// What happened from a block on, as far as the endpoint gives at once: up to which block,

@@ -78,6 +78,12 @@ impl State {
         self.jobs.values()
     }
 
+    /// The job that will be created next.
+    pub(in crate::ethereum) fn next_job(&self) -> JobId {
+        let last = self.jobs.keys().next_back();
+        JobId(last.map_or(1, |last| last.0.saturating_add(1)))
+    }
+
     /// Who takes part in elections, by address.
     pub(in crate::ethereum) fn transcoders(&self) -> impl Iterator<Item = Transcoder> {
         self.transcoders
