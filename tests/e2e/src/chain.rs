@@ -86,6 +86,12 @@ impl Chain {
         format!("ws://127.0.0.1:{}", self.port)
     }
 
+    /// Its port on this machine, for HTTP and WebSockets.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Takes back the newest blocks and what was in them; as many empty ones and one more
     /// come instead.
     ///

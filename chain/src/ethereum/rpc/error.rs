@@ -83,6 +83,33 @@ impl CallError {
     }
 }
 
+/// What went wrong first, of an error of a transport.
+pub(super) fn cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut first = error;
+    while let Some(inner) = within(first) {
+        first = inner;
+    }
+    let unknown = rustls::CertificateError::UnknownIssuer;
+    match first.downcast_ref::<rustls::Error>() {
+        Some(rustls::Error::InvalidCertificate(reason)) if *reason == unknown => {
+            "its certificate is signed by nobody whom this machine trusts".to_owned()
+        }
+        Some(_) | None => first.to_string(),
+    }
+}
+
+/// What an error is about.
+fn within<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a (dyn std::error::Error + 'static)> {
+    let io = error.downcast_ref::<std::io::Error>();
+    // An I/O error passes over what it is made of.
+    match io.and_then(std::io::Error::get_ref) {
+        Some(inner) => Some(inner),
+        None => error.source(),
+    }
+}
+
 /// What is wrong with a ledger when all of its endpoints failed like this: each is named,
 /// unless all are of another chain, which waiting does not change.
 pub(crate) fn of_all(errors: &[CallError]) -> LedgerError {

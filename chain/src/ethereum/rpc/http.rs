@@ -21,6 +21,7 @@ use hyper_util::{
 use serde_json::value::RawValue;
 
 use super::{
+    error::cause,
     frame::{self, MAX_BYTES, Said},
     url::EndpointUrl,
 };
@@ -123,13 +124,4 @@ impl Http {
             Err(reason) => Err(Failure::Garbage(reason)),
         }
     }
-}
-
-/// What went wrong first.
-fn cause(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut first = error;
-    while let Some(inner) = first.source() {
-        first = inner;
-    }
-    first.to_string()
 }

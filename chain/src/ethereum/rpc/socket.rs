@@ -23,6 +23,7 @@ use tokio_tungstenite::{
 };
 
 use super::{
+    error::cause,
     frame::{self, MAX_BYTES, Said},
     http::Failure,
     url::EndpointUrl,
@@ -147,7 +148,7 @@ impl WebSocket {
         let connecting = connect_async_tls_with_config(request, Some(bounds), true, Some(tls));
         match timeout(self.connect, Box::pin(connecting)).await {
             Ok(Ok((socket, _))) => Ok(socket),
-            Ok(Err(error)) => Err(unreachable(error.to_string())),
+            Ok(Err(error)) => Err(unreachable(cause(&error))),
             Err(_) => Err(unreachable("no connection in time".into())),
         }
     }
