@@ -22,11 +22,19 @@ pub enum ClaimRefused {
     #[error("malformed signature")]
     Malformed,
     /// Its time is over.
-    #[error("the claim has expired")]
-    Expired,
+    #[error("the claim expired {ago_ms} ms ago; do the clocks of both nodes agree?")]
+    Expired {
+        /// How long it has been, by the clock of who checks.
+        ago_ms: u64,
+    },
     /// It is valid for longer than claims may be.
-    #[error("the claim is valid for too long")]
-    TooLong,
+    #[error(
+        "the claim is valid for {ahead_ms} ms, which is too long; do the clocks of both nodes agree?"
+    )]
+    TooLong {
+        /// How long it would be, by the clock of who checks.
+        ahead_ms: u64,
+    },
     /// The ledger has no such job (yet).
     #[error("there is no job {0}")]
     UnknownJob(JobId),
@@ -60,11 +68,13 @@ pub async fn verify_assignment(
     signature: &[u8; 65],
     now_ms: u64,
 ) -> Result<Assignment, ClaimRefused> {
-    if claim.expires_ms <= now_ms {
-        return Err(ClaimRefused::Expired);
+    let ahead_ms = claim.expires_ms.saturating_sub(now_ms);
+    if ahead_ms == 0 {
+        let ago_ms = now_ms - claim.expires_ms;
+        return Err(ClaimRefused::Expired { ago_ms });
     }
-    if claim.expires_ms - now_ms > MAX_CLAIM_MS {
-        return Err(ClaimRefused::TooLong);
+    if ahead_ms > MAX_CLAIM_MS {
+        return Err(ClaimRefused::TooLong { ahead_ms });
     }
     let signer = recover(&ledger.domain(), claim, signature).ok_or(ClaimRefused::Malformed)?;
     let job = ledger.job(claim.job).await?;

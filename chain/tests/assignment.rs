@@ -46,12 +46,12 @@ async fn only_the_elected_transcoder_s_own_fresh_claim_holds() {
     assert_eq!(holds.transcoder, key.address());
 
     let expired = Claim {
-        expires_ms: NOW,
+        expires_ms: NOW - 2000,
         ..claim.clone()
     };
     assert_eq!(
         verdict(&expired, signed(&expired)).await,
-        Err(ClaimRefused::Expired)
+        Err(ClaimRefused::Expired { ago_ms: 2000 })
     );
     let eternal = Claim {
         expires_ms: u64::MAX,
@@ -59,7 +59,9 @@ async fn only_the_elected_transcoder_s_own_fresh_claim_holds() {
     };
     assert_eq!(
         verdict(&eternal, signed(&eternal)).await,
-        Err(ClaimRefused::TooLong)
+        Err(ClaimRefused::TooLong {
+            ahead_ms: u64::MAX - NOW
+        })
     );
     let unknown = Claim {
         job: JobId(9),

@@ -81,6 +81,17 @@ async fn an_endpoint_that_answers_nonsense_is_left_for_another() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_answers_without_end_is_left_for_another() {
+    let status = next_to_a_sound_one(|_| Mode::Huge).await;
+    assert!(
+        status
+            .last_error
+            .unwrap()
+            .contains("more than 16777216 bytes")
+    );
+}
+
+#[tokio::test]
 async fn an_endpoint_that_leaves_events_out_is_found_out_by_another() {
     let status = next_to_a_sound_one(|_| Mode::Mute).await;
     let said = status.last_error.unwrap();

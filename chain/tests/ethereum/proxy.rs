@@ -35,9 +35,14 @@ pub(crate) enum Mode {
     Slow(Duration),
     /// Answers with something else.
     Garbage,
+    /// Answers with more than anybody should read.
+    Huge,
     /// Is of this chain.
     Chain(u64),
 }
+
+/// Bytes of a huge answer: more than are read.
+const HUGE: usize = 17 << 20;
 
 /// JSON-RPC over HTTP.
 pub(crate) struct Proxy {
@@ -99,6 +104,8 @@ async fn serve(
         }
         let answer = if mode == Mode::Garbage {
             "<html>\u{fffd}{\"id\":".to_owned()
+        } else if mode == Mode::Huge {
+            format!("\"{}\"", "x".repeat(HUGE))
         } else {
             misbehave(&mode, &http, port, request).await.to_string()
         };

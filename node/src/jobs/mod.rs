@@ -12,7 +12,7 @@ use std::{
 
 use headwater_chain::{
     Address, Batch, Cursor, Event, Job, JobFilter, JobState, Ledger, LedgerError, NewJob, NodeKey,
-    Wei,
+    Transcoder, Wei,
     ethereum::{Claim, Key},
 };
 use headwater_proto::{
@@ -34,8 +34,9 @@ use crate::{
     store::{HeldJob, Store},
 };
 
-/// How long a claim is valid.
-const CLAIM_MS: u64 = 60_000;
+/// How long a claim is valid: half of what is allowed, so that the clocks of two nodes may
+/// differ by so much either way.
+const CLAIM_MS: u64 = 5 * 60_000;
 /// A ledger that failed is asked again after this long.
 const AGAIN: Duration = Duration::from_secs(2);
 
@@ -360,7 +361,7 @@ impl Jobs {
         };
         for (job, _) in held {
             match self.ledger.job(headwater_chain::JobId(job)).await? {
-                Some(job) if is_held(&job, own) => {
+                Some(job) if self.is_held(&job, own) => {
                     info!(job = %job.id, "resuming a job of the last run");
                     self.begin(&job, transcoding);
                 }
@@ -419,7 +420,7 @@ impl Jobs {
     /// Takes a job up, or ends it: it went to somebody else, or is over.
     fn assigned(&self, job: &Job) {
         match &self.transcoder {
-            Some((key, transcoding)) if is_held(job, key.address()) => {
+            Some((key, transcoding)) if self.is_held(job, key.address()) => {
                 self.begin(job, transcoding);
             }
             Some((_, transcoding)) => {
@@ -440,7 +441,7 @@ impl Jobs {
         let find = |id: JobId| left.iter().find(|job| job.id.0 == id.0);
         if let Some((key, transcoding)) = &self.transcoder {
             for held in transcoding.list() {
-                if !find(held.job).is_some_and(|job| is_held(job, key.address())) {
+                if !find(held.job).is_some_and(|job| self.is_held(job, key.address())) {
                     info!(job = %held.job, "the job is not ours any more");
                     transcoding.end(held.job);
                     self.drop_job(held.job.0);
@@ -527,6 +528,10 @@ impl Jobs {
         }
     }
 
+    fn is_held(&self, job: &Job, own: Address) -> bool {
+        is_held(job, own, self.node.node_id())
+    }
+
     fn drop_job(&self, job: u64) {
         if let Err(error) = self.store.remove_job(job) {
             error!(job, %error, "the job cannot be forgotten");
@@ -561,10 +566,44 @@ fn holder_of(job: &Job) -> Option<NodeKey> {
     holder.map(|transcoder| transcoder.node)
 }
 
-fn is_held(job: &Job, own: Address) -> bool {
-    job.state != JobState::Ended
-        && job
-            .transcoder
-            .as_ref()
-            .is_some_and(|holder| holder.address == own)
+/// Whether a job is held by an account and this node of it: another node with the same keys
+/// is none of what was registered.
+fn is_held(job: &Job, own: Address, node: NodeId) -> bool {
+    let held =
+        |holder: &Transcoder| holder.address == own && holder.node == NodeKey(*node.public_key());
+    job.state != JobState::Ended && job.transcoder.as_ref().is_some_and(held)
+}
+
+#[cfg(test)]
+mod tests {
+    use headwater_chain::{Broadcaster, JobId};
+
+    use super::*;
+
+    #[test]
+    fn a_job_is_held_by_one_node_of_an_account() {
+        let (own, node) = (Address([1; 20]), NodeId::from_public_key([1; 32]));
+        let job = Job {
+            id: JobId(1),
+            stream: "stream".into(),
+            broadcaster: Broadcaster::Node(NodeKey([9; 32])),
+            profiles: vec![],
+            max_price_per_segment: Wei(1),
+            state: JobState::Assigned,
+            transcoder: Some(Transcoder {
+                address: own,
+                node: NodeKey([1; 32]),
+                price_per_segment: Wei(1),
+                stake: Wei(1),
+            }),
+            round: 1,
+            excluded: vec![],
+        };
+        let other = NodeId::from_public_key([2; 32]);
+        assert!(is_held(&job, own, node));
+        assert!(!is_held(&job, own, other), "the keystore was copied");
+        assert!(!is_held(&job, Address([2; 20]), node));
+        let state = JobState::Ended;
+        assert!(!is_held(&Job { state, ..job }, own, node));
+    }
 }

@@ -50,6 +50,19 @@ impl Keeper {
                 () = stop.cancelled() => return,
                 _ = tick.tick() => {}
             }
+            let status = self.chain.ledger.status();
+            // There is nothing left to look after, and whoever follows has said why.
+            if status.failed.is_some() {
+                return;
+            }
+            // Whoever follows asks until somebody answers.
+            if status
+                .endpoints
+                .iter()
+                .all(|endpoint| endpoint.failures > 0)
+            {
+                continue;
+            }
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.look(looks.is_multiple_of(OVER)) => {}

@@ -1,6 +1,7 @@
 //! A transcoder's process that is killed (kill -9) at every point at which it has just
 //! written something down or not yet, and at which a transaction has just been sent or not
-//! yet: the next process ends up with the same jobs, receipts, claims and money.
+//! yet, or whose disk is full: the next process ends up with the same jobs, receipts, claims
+//! and money.
 //!
 //! The process is this test's own program with the real store, watcher, books of work,
 //! receipts, claims and sender, on a real chain.
@@ -53,57 +54,130 @@ async fn a_run_that_nobody_kills_is_paid() {
     outcome.check();
 }
 
-/// Runs a child to its end; `None` when it was killed.
-async fn child(scene: &Scene, dir: &Path, at: Option<usize>) -> Option<Outcome> {
-    let mut command = Command::new(std::env::current_exe().unwrap());
+/// What happens to a child.
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    Lives,
+    /// It is killed at this point.
+    KilledAt(usize),
+    /// Its disk has room for files of so many blocks.
+    DiskOf(usize),
+}
+
+/// Runs a child; `None` when it did not come to its end for what was done to it.
+async fn child(scene: &Scene, dir: &Path, fate: Fate) -> Option<Outcome> {
+    let program = std::env::current_exe().unwrap();
+    let mut command = match fate {
+        Fate::Lives | Fate::KilledAt(_) => Command::new(program),
+        Fate::DiskOf(blocks) => {
+            let mut shell = Command::new("sh");
+            let limited = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+            shell.arg("-c").arg(limited).arg(program);
+            shell
+        }
+    };
+    if let Fate::KilledAt(point) = fate {
+        command.env(AT, point.to_string());
+    }
     command
         .args(["--exact", "a_run_that_nobody_kills_is_paid", "--nocapture"])
         .env(CHAIN, scene.url())
         .env(CONTRACT, scene.contract().to_string())
         .env(DIR, dir)
-        .envs(at.map(|at| (AT, at.to_string())))
         .stdin(Stdio::null());
     let ran = command.output().await.unwrap();
-    if ran.status.signal() == Some(Signal::SIGKILL as i32) {
-        return None;
-    }
     let said = String::from_utf8_lossy(&ran.stderr);
-    assert!(ran.status.success(), "killed at {at:?}: {said}");
+    match fate {
+        Fate::KilledAt(_) if ran.status.signal() == Some(Signal::SIGKILL as i32) => return None,
+        Fate::DiskOf(_) if !ran.status.success() => {
+            assert!(said.contains("File too large"), "{said}");
+            return None;
+        }
+        Fate::Lives | Fate::KilledAt(_) | Fate::DiskOf(_) => {}
+    }
+    assert!(ran.status.success(), "{fate:?}: {said}");
     let text = std::fs::read_to_string(dir.join(OUTCOME)).unwrap();
     Some(serde_json::from_str(&text).unwrap())
 }
 
-/// Kills a child at every so manyth point from one on; gives how many there were.
-async fn kill_at(from: usize) -> usize {
-    let anvil = Anvil::start();
-    let scene = Scene::open(&anvil).await;
-    let mut snapshot = anvil.rpc("evm_snapshot", json!([])).await;
-    let whole = tempfile::tempdir().unwrap();
-    let expected = child(&scene, whole.path(), None).await.unwrap();
-    expected.check();
-    let mut at = from;
-    loop {
-        anvil.rpc("evm_revert", json!([snapshot])).await;
-        snapshot = anvil.rpc("evm_snapshot", json!([])).await;
+/// A chain that can be put back to where the transcoder begins.
+struct Stage {
+    anvil: Anvil,
+    scene: Scene,
+    snapshot: serde_json::Value,
+    expected: Outcome,
+}
+
+impl Stage {
+    async fn set() -> Self {
+        let anvil = Anvil::start();
+        let scene = Scene::open(&anvil).await;
+        let snapshot = anvil.rpc("evm_snapshot", json!([])).await;
         let dir = tempfile::tempdir().unwrap();
-        if child(&scene, dir.path(), Some(at)).await.is_some() {
+        let expected = child(&scene, dir.path(), Fate::Lives).await.unwrap();
+        expected.check();
+        Self {
+            anvil,
+            scene,
+            snapshot,
+            expected,
+        }
+    }
+
+    /// Runs a child for each fate, and then one that lives and has to end as one whom
+    /// nothing ever happened to; false when the first one already did.
+    async fn play(&mut self, fates: &[Fate]) -> bool {
+        self.anvil.rpc("evm_revert", json!([self.snapshot])).await;
+        self.snapshot = self.anvil.rpc("evm_snapshot", json!([])).await;
+        let dir = tempfile::tempdir().unwrap();
+        let first = child(&self.scene, dir.path(), fates[0]).await;
+        if let Some(outcome) = first {
+            assert_eq!(outcome, self.expected);
+            return false;
+        }
+        for fate in &fates[1..] {
+            child(&self.scene, dir.path(), *fate).await;
+        }
+        let ended = child(&self.scene, dir.path(), Fate::Lives).await.unwrap();
+        assert_eq!(ended, self.expected, "{fates:?}");
+        true
+    }
+}
+
+/// Kills a child at every so manyth point from one on; gives how many there were.
+async fn kill_from(first: usize) -> usize {
+    let mut stage = Stage::set().await;
+    for at in (first..).step_by(CHAINS) {
+        let fate = Fate::KilledAt(at);
+        // Now and then the next process has no luck either.
+        let next = [Fate::KilledAt(at / 2)];
+        let next = if at % 7 < 2 { &next[..] } else { &[] };
+        if !stage.play(&[&[fate], next].concat()).await {
             return at;
         }
-        // Now and then the next process has no luck either.
-        if at % 7 < 2 {
-            child(&scene, dir.path(), Some(at / 2)).await;
-        }
-        let ended = child(&scene, dir.path(), None).await.unwrap();
-        assert_eq!(ended, expected, "killed at point {at}");
-        at += CHAINS;
     }
+    unreachable!("a run has an end")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_is_killed_at_any_point_ends_the_same() {
-    let chains = (0..CHAINS).map(|from| tokio::spawn(kill_at(from)));
+    let chains = (0..CHAINS).map(|first| tokio::spawn(kill_from(first)));
     for points in futures::future::join_all(chains).await {
         let points = points.unwrap();
         assert!(points >= POINTS, "{points} points only");
     }
+}
+
+#[tokio::test]
+async fn whoever_finds_the_disk_full_ends_the_same_when_it_is_not() {
+    let mut stage = Stage::set().await;
+    let mut failed = 0;
+    for blocks in (12..).step_by(2) {
+        let fate = Fate::DiskOf(blocks);
+        if !stage.play(&[fate]).await {
+            break;
+        }
+        failed += 1;
+    }
+    assert!(failed > 3, "there was room in all but {failed} disks");
 }

@@ -54,6 +54,16 @@ impl Chain {
         Self::run(state, 0).await
     }
 
+    /// Starts another chain in its place, from the beginning.
+    ///
+    /// # Errors
+    /// When it has ended, or does not start.
+    pub async fn start_anew(&mut self) -> anyhow::Result<()> {
+        self.stop().await?;
+        std::fs::remove_file(&self.state)?;
+        self.start_again().await
+    }
+
     async fn run(state: &Path, port: u16) -> anyhow::Result<Self> {
         let mut child = Command::new(program()?)
             .args(["--host", "127.0.0.1", "--block-time", "1"])

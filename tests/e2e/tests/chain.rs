@@ -355,3 +355,38 @@ async fn a_contract_that_turns_out_not_to_be_there_ends_the_ledger_and_not_the_n
     let error = format!("{:#}", refused.unwrap_err());
     assert!(error.contains("there is no contract"), "{error}");
 }
+
+#[tokio::test]
+async fn a_chain_that_begins_anew_ends_the_ledger_and_not_the_node() {
+    let mut world = World::new().await;
+    world.chain.mine(5).await.unwrap();
+    let relay = world.cluster.node("relay", &["--relayer"]).await.unwrap();
+    let join = ["--bootstrap", &relay.address];
+    let transcoder = world.transcoder(2, "144p", &join).await;
+    let broadcaster = world.broadcaster(&join).await;
+    let encoder = Publisher::start(broadcaster.publish.as_ref().unwrap()).unwrap();
+    let manifest = world.cluster.manifest(&broadcaster).await.unwrap();
+    let variants = world.cluster.variants(&broadcaster, &manifest, 2).await;
+    let variants = variants.unwrap_or_else(|error| panic!("{error:#}\n{}", broadcaster.log()));
+    let rendition = variants[1].uri.trim_end_matches(".m3u8");
+
+    world.chain.start_anew().await.unwrap();
+
+    for node in [&broadcaster, &transcoder] {
+        let ended = eventually("the ledger to fail", Duration::from_secs(60), async || {
+            let told = ledger_of(node).await?;
+            anyhow::ensure!(told["state"] == "failed", "{told}");
+            Ok(told["reason"].as_str().unwrap_or_default().to_owned())
+        });
+        let reason = ended.await.unwrap();
+        assert!(reason.contains("if the chain was started anew"), "{reason}");
+        let said = node.log().matches("the ledger cannot be followed").count();
+        assert_eq!(said, 1, "{}", node.log());
+    }
+    // What is under way goes on.
+    let newest = *segments(&playlist_beyond(&broadcaster, rendition, 0).await)
+        .last()
+        .unwrap();
+    unbroken(&playlist_beyond(&broadcaster, rendition, newest + 1).await);
+    encoder.stop().await.unwrap();
+}
