@@ -29,7 +29,7 @@ const ROOMS = [
   [/\brml_rtmp\b/, ['media/src/ingest/rtmp/']],
   [/\bm3u8_rs\b/, ['media/src/playlist/']],
   // Of tokio's clock, which tests stop and turn, see tokio::time::pause.
-  [/\bSystemTime::now\b|(?<!tokio::time::)\bInstant::now\b/, ['node/src/clock.rs', 'node/src/net/', 'node/src/pipeline/library.rs', 'node/src/cli/demo.rs', 'media/src/ingest/rtmp/', 'media/benches/', 'node/benches/', 'tests/']],
+  [/\bSystemTime::now\b|(?<!tokio::time::)\bInstant::now\b/, ['node/src/clock.rs', 'node/src/net/', 'node/src/pipeline/library.rs', 'node/src/cli/demo.rs', 'media/src/ingest/rtmp/', 'media/benches/', 'node/benches/', 'chain/benches/', 'tests/']],
 ];
 
 let failures = 0;

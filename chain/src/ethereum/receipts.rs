@@ -1,7 +1,10 @@
 //! The receipts a transcoder has, and which of them are in a claim. Each counts once,
 //! however often it comes.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use super::{receipt::Receipt, tree::ReceiptTree};
 use crate::{
@@ -9,19 +12,46 @@ use crate::{
     types::JobId,
 };
 
-/// Receipts of all jobs, in a journal. Cheap to clone.
+/// Receipts of all jobs, in a journal. Cheap to clone; whoever changes the receipts of a
+/// journal has a clone of the same, which counts them.
 ///
 /// An entry is the claim that the receipt is in, 0 for none, and the receipt.
 #[derive(Debug, Clone)]
 pub struct Receipts {
     journal: Arc<dyn Journal>,
+    /// Of each job that has receipts; read from the journal once, and again after a write
+    /// that may have failed.
+    unclaimed: Arc<Mutex<Option<Unclaimed>>>,
+}
+
+type Unclaimed = BTreeMap<JobId, Waiting>;
+
+/// What a job has in no claim.
+#[derive(Debug, Clone, Copy, Default)]
+struct Waiting {
+    count: usize,
+    /// None of them is below.
+    first: u64,
+}
+
+impl Waiting {
+    fn add(&mut self, number: u64) {
+        self.first = match self.count {
+            0 => number,
+            _ => self.first.min(number),
+        };
+        self.count += 1;
+    }
 }
 
 impl Receipts {
     /// Receipts in a journal.
     #[must_use]
     pub fn new(journal: Arc<dyn Journal>) -> Self {
-        Self { journal }
+        Self {
+            journal,
+            unclaimed: Arc::default(),
+        }
     }
 
     /// Keeps receipts, which must have been checked; returns how many are new. A segment
@@ -30,18 +60,33 @@ impl Receipts {
     /// # Errors
     /// When the journal fails; then none was kept, or all.
     pub fn add(&self, job: JobId, receipts: &[Receipt]) -> Result<usize, JournalError> {
-        let mut new = BTreeMap::new();
-        for receipt in receipts {
-            let key = key(job, receipt.number);
-            if !new.contains_key(&key) && self.journal.get(&key)?.is_none() {
-                new.insert(key, entry(0, receipt));
+        self.change(|unclaimed| {
+            let mut new = BTreeMap::new();
+            for receipt in receipts {
+                let known = new.contains_key(&receipt.number) || self.has(job, receipt.number)?;
+                if !known {
+                    new.insert(receipt.number, receipt);
+                }
             }
-        }
-        let count = new.len();
-        let puts = new.into_iter();
-        let puts = puts.map(|(key, value)| Change::Put { key, value });
-        self.journal.apply(puts.collect())?;
-        Ok(count)
+            let puts = new.iter().map(|(number, receipt)| Change::Put {
+                key: key(job, *number),
+                value: entry(0, receipt),
+            });
+            self.journal.apply(puts.collect())?;
+            if !new.is_empty() {
+                let waiting = unclaimed.entry(job).or_default();
+                new.keys().for_each(|number| waiting.add(*number));
+            }
+            Ok(new.len())
+        })
+    }
+
+    /// How many receipts of a job are in no claim. Reads nothing that it has read before.
+    ///
+    /// # Errors
+    /// When the journal fails or is damaged.
+    pub fn waiting(&self, job: JobId) -> Result<usize, JournalError> {
+        self.change(|unclaimed| Ok(unclaimed.get(&job).map_or(0, |waiting| waiting.count)))
     }
 
     /// Whether a segment has a receipt.
@@ -67,7 +112,14 @@ impl Receipts {
     /// # Errors
     /// When the journal fails or is damaged.
     pub fn unclaimed(&self, job: JobId) -> Result<Vec<Receipt>, JournalError> {
-        self.select(job, 0, 0, u64::MAX)
+        let first = |unclaimed: &mut Unclaimed| {
+            let waiting = unclaimed.get(&job).filter(|waiting| waiting.count > 0);
+            Ok(waiting.map(|waiting| waiting.first))
+        };
+        match self.change(first)? {
+            Some(first) => self.select(job, 0, first, u64::MAX),
+            None => Ok(Vec::new()),
+        }
     }
 
     /// The receipts of a claim, all of which are in `first..=last`, in the order of its
@@ -88,42 +140,124 @@ impl Receipts {
     /// The jobs that have receipts, in order.
     ///
     /// # Errors
-    /// When the journal fails.
+    /// When the journal fails or is damaged.
     pub fn jobs(&self) -> Result<Vec<JobId>, JournalError> {
-        let mut jobs = Vec::new();
-        let mut from = prefix(JobId(0));
-        while let Some((name, _)) = self.journal.scan(PREFIX, &from, 1)?.into_iter().next() {
-            let number = name.get(PREFIX.len()..PREFIX.len() + 20);
-            let number = number.and_then(|number| number.parse().ok());
-            let job = number.ok_or_else(|| damaged(&name))?;
-            jobs.push(JobId(job));
-            match job.checked_add(1) {
-                Some(next) => from = prefix(JobId(next)),
-                None => break,
-            }
-        }
-        Ok(jobs)
+        self.change(|unclaimed| Ok(unclaimed.keys().copied().collect()))
     }
 
-    /// The changes of a journal that remove all receipts of a job.
+    /// Puts receipts, the first ones of those that are in none, into a claim, together with
+    /// other changes of the journal.
     ///
     /// # Errors
-    /// When the journal fails.
-    pub fn removed(&self, job: JobId) -> Result<Vec<Change>, JournalError> {
-        let prefix = prefix(job);
-        let entries = self.journal.scan(&prefix, &prefix, usize::MAX)?;
-        let remove = |(key, _)| Change::Remove { key };
-        Ok(entries.into_iter().map(remove).collect())
+    /// When the journal fails; then nothing was changed, or all.
+    pub fn claim(
+        &self,
+        job: JobId,
+        claim: u64,
+        receipts: &[Receipt],
+        more: Vec<Change>,
+    ) -> Result<(), JournalError> {
+        self.change(|unclaimed| {
+            self.put(job, claim, receipts, more)?;
+            let waiting = unclaimed.entry(job).or_default();
+            waiting.count = waiting.count.saturating_sub(receipts.len());
+            if let Some(last) = receipts.last() {
+                waiting.first = waiting.first.max(last.number.saturating_add(1));
+            }
+            Ok(())
+        })
     }
 
-    /// The changes of a journal that say that receipts are in a claim.
-    #[must_use]
-    pub fn claimed(job: JobId, claim: u64, receipts: &[Receipt]) -> Vec<Change> {
+    /// Takes receipts out of a claim again, together with other changes of the journal.
+    ///
+    /// # Errors
+    /// When the journal fails; then nothing was changed, or all.
+    pub fn release(
+        &self,
+        job: JobId,
+        receipts: &[Receipt],
+        more: Vec<Change>,
+    ) -> Result<(), JournalError> {
+        self.change(|unclaimed| {
+            self.put(job, 0, receipts, more)?;
+            let waiting = unclaimed.entry(job).or_default();
+            receipts
+                .iter()
+                .for_each(|receipt| waiting.add(receipt.number));
+            Ok(())
+        })
+    }
+
+    /// Removes all receipts of a job, together with other changes of the journal.
+    ///
+    /// # Errors
+    /// When the journal fails; then nothing was changed, or all.
+    pub fn remove(&self, job: JobId, mut more: Vec<Change>) -> Result<(), JournalError> {
+        self.change(|unclaimed| {
+            let prefix = prefix(job);
+            let entries = self.journal.scan(&prefix, &prefix, usize::MAX)?;
+            more.extend(entries.into_iter().map(|(key, _)| Change::Remove { key }));
+            self.journal.apply(more)?;
+            unclaimed.remove(&job);
+            Ok(())
+        })
+    }
+
+    fn put(
+        &self,
+        job: JobId,
+        claim: u64,
+        receipts: &[Receipt],
+        mut changes: Vec<Change>,
+    ) -> Result<(), JournalError> {
         let put = |receipt: &Receipt| Change::Put {
             key: key(job, receipt.number),
             value: entry(claim, receipt),
         };
-        receipts.iter().map(put).collect()
+        changes.extend(receipts.iter().map(put));
+        self.journal.apply(changes)
+    }
+
+    /// Looks at what is in no claim, or changes it, while nobody else does.
+    fn change<T>(
+        &self,
+        change: impl FnOnce(&mut Unclaimed) -> Result<T, JournalError>,
+    ) -> Result<T, JournalError> {
+        let mut known = self
+            .unclaimed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut unclaimed = match known.take() {
+            Some(unclaimed) => unclaimed,
+            None => self.read()?,
+        };
+        let changed = change(&mut unclaimed)?;
+        *known = Some(unclaimed);
+        Ok(changed)
+    }
+
+    /// Reads what is in no claim.
+    fn read(&self) -> Result<Unclaimed, JournalError> {
+        let mut unclaimed = Unclaimed::new();
+        let mut from = PREFIX.to_owned();
+        loop {
+            let page = self.journal.scan(PREFIX, &from, PAGE)?;
+            for (name, value) in &page {
+                let job = name.get(PREFIX.len()..PREFIX.len() + 20);
+                let job = job.and_then(|number| number.parse().ok());
+                let job = JobId(job.ok_or_else(|| damaged(name))?);
+                let (claim, receipt) = read(name, value)?;
+                let waiting = unclaimed.entry(job).or_default();
+                if claim == 0 {
+                    waiting.add(receipt.number);
+                }
+            }
+            match page.last() {
+                // Names that come after it in the order of bytes.
+                Some((last, _)) if page.len() == PAGE => from = format!("{last}\0"),
+                Some(_) | None => return Ok(unclaimed),
+            }
+        }
     }
 
     fn select(
@@ -189,6 +323,8 @@ fn damaged(key: &str) -> JournalError {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
     use crate::journal::MemoryJournal;
 
@@ -221,7 +357,8 @@ mod tests {
             .take(3)
             .collect();
         assert_eq!(first, [2, 9, 10].map(receipt));
-        journal.apply(Receipts::claimed(job, 1, &first)).unwrap();
+        receipts.claim(job, 1, &first, vec![]).unwrap();
+        assert_eq!(receipts.waiting(job), Ok(1));
 
         assert_eq!(receipts.add(job, &[9, 5].map(receipt)), Ok(1));
         assert_eq!(receipts.unclaimed(job).unwrap(), [5, 100].map(receipt));
@@ -231,8 +368,69 @@ mod tests {
         assert!(!receipts.has(job, 101).unwrap());
 
         assert_eq!(receipts.jobs().unwrap(), [job, JobId(70)]);
-        journal.apply(receipts.removed(job).unwrap()).unwrap();
+        let again = Receipts::new(journal);
+        for known in [&receipts, &again] {
+            assert_eq!(known.waiting(job), Ok(2));
+            assert_eq!(known.unclaimed(job).unwrap(), [5, 100].map(receipt));
+        }
+        receipts.release(job, &first, vec![]).unwrap();
+        assert_eq!(
+            receipts.unclaimed(job).unwrap(),
+            [2, 5, 9, 10, 100].map(receipt)
+        );
+        receipts.remove(job, vec![]).unwrap();
         assert_eq!(receipts.jobs().unwrap(), [JobId(70)]);
+        assert_eq!(receipts.waiting(job), Ok(0));
+    }
+
+    /// Counts entries that are read.
+    #[derive(Debug, Default)]
+    struct Counting {
+        journal: MemoryJournal,
+        read: AtomicUsize,
+    }
+
+    impl Journal for Counting {
+        fn get(&self, key: &str) -> Result<Option<Vec<u8>>, JournalError> {
+            self.read.fetch_add(1, Ordering::Relaxed);
+            self.journal.get(key)
+        }
+
+        fn scan(
+            &self,
+            prefix: &str,
+            from: &str,
+            limit: usize,
+        ) -> Result<Vec<(String, Vec<u8>)>, JournalError> {
+            let entries = self.journal.scan(prefix, from, limit)?;
+            self.read.fetch_add(entries.len(), Ordering::Relaxed);
+            Ok(entries)
+        }
+
+        fn apply(&self, changes: Vec<Change>) -> Result<(), JournalError> {
+            self.journal.apply(changes)
+        }
+    }
+
+    #[test]
+    fn only_what_changes_is_read_again() {
+        let journal = Arc::new(Counting::default());
+        let job = JobId(1);
+        let all: Vec<_> = (0..5000).map(receipt).collect();
+        Receipts::new(journal.clone()).add(job, &all).unwrap();
+        let receipts = Receipts::new(journal.clone());
+        assert_eq!(receipts.waiting(job), Ok(5000));
+        receipts.claim(job, 1, &all[..4000], vec![]).unwrap();
+        journal.read.store(0, Ordering::Relaxed);
+
+        receipts.add(job, &[receipt(5000)]).unwrap();
+        assert_eq!(
+            (receipts.waiting(job), receipts.jobs()),
+            (Ok(1001), Ok(vec![job]))
+        );
+        assert_eq!(journal.read.load(Ordering::Relaxed), 1);
+        assert_eq!(receipts.unclaimed(job).unwrap().len(), 1001);
+        assert_eq!(journal.read.load(Ordering::Relaxed), 1 + 1001);
     }
 
     #[test]

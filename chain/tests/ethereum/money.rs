@@ -13,7 +13,8 @@ use headwater_chain::{
     Address, Change, JobId, Journal, JournalError, MemoryJournal, NewJob, NodeKey, Transcoder, Wei,
     ethereum::{
         Account, Action, ClaimConfig, ClaimState, Claims, Endpoints, Key, Opening, Receipt,
-        ReceiptTree, Refusal, Rules, Segment, SenderConfig, Spending, TransactionError, Writer,
+        ReceiptTree, Receipts, Refusal, Rules, Segment, SenderConfig, Spending, TransactionError,
+        Writer,
     },
 };
 use serde_json::json;
@@ -179,7 +180,8 @@ async fn account(
 
 /// Claims when it is told to.
 fn claims(account: &Account) -> Claims {
-    Claims::new(account.clone(), ClaimConfig::default())
+    let receipts = Receipts::new(account.journal());
+    Claims::new(account.clone(), receipts, ClaimConfig::default())
 }
 
 fn tree(receipts: &[Receipt]) -> ReceiptTree {
@@ -406,6 +408,42 @@ async fn whoever_elects_second_finds_it_done() {
         }
         transcoder.acknowledge(job, terms.address).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn two_programs_with_one_key_make_each_transaction_once() {
+    let market = Market::open().await;
+    let key = Key::from_hex(&"01".repeat(32)).unwrap();
+    let programs = [(); 2].map(|()| account(&market.anvil, market.contract, &key, memory()));
+    let programs = futures::future::join_all(programs).await;
+    // A transaction waits for its block, as on a real chain.
+    market.anvil.rpc("evm_setAutomine", json!([false])).await;
+    let deposits = programs
+        .iter()
+        .zip([100, 1])
+        .map(|(program, amount)| async move {
+            let mut made = 0;
+            for round in 0..4 {
+                let deposit = Action::Deposit(Wei(amount));
+                match program.make(&format!("deposit {round}"), &deposit).await {
+                    Ok(_) => made += amount,
+                    Err(TransactionError::Replaced) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            made
+        });
+    let made = Box::pin(futures::future::join_all(deposits));
+    let made: u128 = market.mining(made).await.into_iter().sum();
+    market.anvil.rpc("evm_setAutomine", json!([true])).await;
+
+    let standing = programs[0].standing().await.unwrap();
+    assert_eq!(
+        standing.balance,
+        Wei(made),
+        "what was said and what is there"
+    );
+    assert!(made > 0);
 }
 
 /// A disk that dies with one of its writes, before it or after; so does its process.

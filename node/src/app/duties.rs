@@ -150,8 +150,11 @@ impl Duties {
         }
         let books = &self.office.books;
         books.begin(account.journal(), self.node.clone(), key.clone(), domain);
-        let claims = self.transcoding.as_ref();
-        let claims = claims.map(|_| Claims::new(account.clone(), self.claims));
+        let receipts = books.work().filter(|_| self.transcoding.is_some());
+        let claims = receipts.map(|work| {
+            let receipts = work.receipts().clone();
+            Claims::new(account.clone(), receipts, self.claims)
+        });
         let keeper = Keeper::new(chain.clone(), writer.clone(), claims);
         self.tasks.spawn(keeper.run(self.stop.clone()));
         if self.transcoding.is_some() {

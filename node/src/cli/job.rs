@@ -5,7 +5,7 @@ use clap::Subcommand;
 use comfy_table::Table;
 use headwater_chain::{
     Job, JobFilter, JobId, NewJob, NodeKey, Wei,
-    ethereum::{Action, ClaimConfig, Claims},
+    ethereum::{Action, ClaimConfig, Claims, Receipts},
 };
 use headwater_proto::MediaId;
 
@@ -196,7 +196,9 @@ async fn assign(
 
 /// Claims what a transcoder that does not run has receipts for.
 async fn claim(place: &LedgerArgs, at: &Place, job: JobId) -> anyhow::Result<()> {
-    let claims = Claims::new(at.account_of_node().await?, ClaimConfig::default());
+    let account = at.account_of_node().await?;
+    let receipts = Receipts::new(account.journal());
+    let claims = Claims::new(account, receipts, ClaimConfig::default());
     claims.attend_job(job, true).await?;
     let made = claims.list(job)?;
     if place.json {

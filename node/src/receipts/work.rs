@@ -68,6 +68,12 @@ impl Work {
         }
     }
 
+    /// The receipts that were kept.
+    #[must_use]
+    pub const fn receipts(&self) -> &Receipts {
+        &self.receipts
+    }
+
     /// A segment of a job is done. The first time counts.
     ///
     /// # Errors

@@ -10,8 +10,8 @@ use headwater::{
 use headwater_chain::{
     Cursor, Event, JobId, JobState, Journal, Ledger as _, LedgerJournal,
     ethereum::{
-        Account, Action, ChainSettings, ClaimConfig, ClaimState, Claims, EthereumLedger, Spending,
-        Writer,
+        Account, Action, ChainSettings, ClaimConfig, ClaimState, Claims, EthereumLedger, Receipts,
+        Spending, Writer,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -77,8 +77,8 @@ pub(crate) async fn run(scene: &Scene, dir: &Path, points: Arc<Points>) -> Outco
     follow(scene, &store, &ledger, &points).await;
     for (job, held) in store.jobs().unwrap() {
         assert_eq!(held.stream, PAID);
-        work(scene, account.journal(), JobId(job));
-        be_paid(scene, &account, JobId(job)).await;
+        let receipts = work(scene, account.journal(), JobId(job));
+        be_paid(scene, &account, receipts, JobId(job)).await;
     }
     outcome(scene, &store, &account).await
 }
@@ -123,7 +123,7 @@ async fn handle(store: &Store, ledger: &EthereumLedger, id: JobId, points: &Poin
 }
 
 /// Does its segments, and gets receipts for them.
-fn work(scene: &Scene, journal: Arc<dyn Journal>, job: JobId) {
+fn work(scene: &Scene, journal: Arc<dyn Journal>, job: JobId) -> Receipts {
     let work = Work::new(journal);
     for number in 0..SEGMENTS {
         let done = Done {
@@ -142,11 +142,16 @@ fn work(scene: &Scene, journal: Arc<dyn Journal>, job: JobId) {
     let receipts: Vec<_> = (0..SEGMENTS).map(|n| scene.receipt(job, n)).collect();
     let settled = work.settle(job, &terms, &receipts).unwrap();
     assert_eq!((settled.bad, settled.lost), (0, 0));
+    work.receipts().clone()
+}
+
+fn claims(account: &Account, receipts: Receipts) -> Claims {
+    Claims::new(account.clone(), receipts, ClaimConfig::default())
 }
 
 /// Claims, answers the challenge that somebody makes, settles.
-async fn be_paid(scene: &Scene, account: &Account, job: JobId) {
-    let claims = Claims::new(account.clone(), ClaimConfig::default());
+async fn be_paid(scene: &Scene, account: &Account, receipts: Receipts, job: JobId) {
+    let claims = claims(account, receipts);
     let watcher = scene.account(Who::Watcher).await;
     for _ in 0..ROUNDS {
         claims.attend_job(job, true).await.unwrap();
@@ -177,7 +182,7 @@ async fn outcome(scene: &Scene, store: &Arc<Store>, account: &Account) -> Outcom
         .map(|(job, _)| job)
         .collect();
     let kept = LedgerJournal::new(store.clone(), &scene.domain());
-    let claims = Claims::new(account.clone(), ClaimConfig::default());
+    let claims = claims(account, Receipts::new(account.journal()));
     let of = |job: &u64| claims.list(JobId(*job)).unwrap();
     let standing = account.standing().await.unwrap();
     Outcome {

@@ -70,10 +70,9 @@ const SLASHED: u8 = 3;
 const BLOCKS: u64 = 1000;
 
 impl Claims {
-    /// Claims by an account, from the receipts in its journal.
+    /// Claims by an account, from receipts in its journal.
     #[must_use]
-    pub fn new(account: Account, config: ClaimConfig) -> Self {
-        let receipts = Receipts::new(account.journal());
+    pub fn new(account: Account, receipts: Receipts, config: ClaimConfig) -> Self {
         Self {
             account,
             receipts,
@@ -133,35 +132,41 @@ impl Claims {
         Ok(())
     }
 
-    /// Chooses the receipts of a claim, when one is due.
+    /// Chooses the receipts of a claim, when one is due. Only then are they read.
     async fn prepare(&self, id: JobId, now: bool) -> Result<Option<ClaimRecord>, LedgerError> {
+        let waiting = self.receipts.waiting(id)?;
         let view = self.account.view();
         let job = view.job(id).await?;
-        let holding = view.holding(id, self.account.address()).await?;
         let head = self.account.sender().head().await?;
-        let rules = self.account.rules().await?;
         let ended = job.state == JOB_ENDED;
-        if ended && head > job.ended_at + u64::from(rules.claim_blocks) {
-            self.forget(id)?;
+        if ended {
+            let rules = self.account.rules().await?;
+            if head > job.ended_at + u64::from(rules.claim_blocks) {
+                self.forget(id)?;
+                return Ok(None);
+            }
+        }
+        let over = ended || Address(job.transcoder.0) != self.account.address();
+        let waits = head.saturating_sub(self.waits_since(id, head, waiting == 0));
+        let due = now || over || waiting >= self.config.receipts || waits >= self.config.blocks;
+        // What is not on the chain (any more) is of no account.
+        if waiting == 0 || !due || job.state == 0 {
             return Ok(None);
         }
-        // Not on the chain (any more), or not acknowledged, or done for nothing.
-        if job.state == 0 || holding.acknowledged_at == 0 || holding.price == 0 {
+        let holding = view.holding(id, self.account.address()).await?;
+        // Not acknowledged, or done for nothing.
+        if holding.acknowledged_at == 0 || holding.price == 0 {
+            return Ok(None);
+        }
+        let paid = usize::try_from(job.reserved / holding.price).unwrap_or(usize::MAX);
+        if paid < waiting {
+            warn!(job = %id, receipts = waiting, paid, "the job's reserve is not enough for all");
+        }
+        if paid == 0 {
             return Ok(None);
         }
         let mut chosen = self.receipts.unclaimed(id)?;
-        let over = ended || Address(job.transcoder.0) != self.account.address();
-        let waits = head.saturating_sub(self.waits_since(id, head, chosen.is_empty()));
-        let due =
-            now || over || chosen.len() >= self.config.receipts || waits >= self.config.blocks;
-        let paid = usize::try_from(job.reserved / holding.price).unwrap_or(usize::MAX);
-        if due && paid < chosen.len() {
-            warn!(job = %id, receipts = chosen.len(), paid, "the job's reserve is not enough for all");
-        }
-        chosen.truncate(paid.min(ReceiptTree::MAX));
-        if !due || chosen.is_empty() {
-            return Ok(None);
-        }
+        chosen.truncate(paid);
         self.waits_since(id, head, true);
         let leaves = chosen
             .iter()
@@ -177,9 +182,8 @@ impl Claims {
             count: u32::try_from(chosen.len()).expect("at most 4096"),
             state: ClaimState::Prepared,
         };
-        let mut changes = Receipts::claimed(id, record.sequence, &chosen);
-        changes.push(record.put()?);
-        self.account.journal().apply(changes)?;
+        let put = vec![record.put()?];
+        self.receipts.claim(id, record.sequence, &chosen, put)?;
         Ok(Some(record))
     }
 
@@ -200,9 +204,8 @@ impl Claims {
         if records.iter().any(|record| !record.is_over()) {
             return Ok(());
         }
-        let mut changes = self.receipts.removed(job)?;
-        changes.extend(records.iter().map(ClaimRecord::remove));
-        Ok(self.account.journal().apply(changes)?)
+        let records = records.iter().map(ClaimRecord::remove).collect();
+        Ok(self.receipts.remove(job, records)?)
     }
 
     /// Takes a claim as far as it goes now.
@@ -254,9 +257,8 @@ impl Claims {
     /// Puts the receipts of a claim that never was back among the others.
     fn dissolve(&self, record: &ClaimRecord) -> Result<(), LedgerError> {
         let receipts = record.receipts(&self.receipts)?;
-        let mut changes = Receipts::claimed(record.job, 0, &receipts);
-        changes.push(record.remove());
-        Ok(self.account.journal().apply(changes)?)
+        let gone = vec![record.remove()];
+        Ok(self.receipts.release(record.job, &receipts, gone)?)
     }
 
     fn note(&self, record: &mut ClaimRecord, state: ClaimState) -> Result<(), LedgerError> {
