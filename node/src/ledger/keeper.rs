@@ -1,7 +1,10 @@
 //! What goes on at a chain while a node runs: transactions that wait, jobs whose reserve or
 //! time runs out, receipts that are due to be claimed, claims that are to be defended.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use headwater_chain::{
     Job, JobFilter, JobId, JobState, Ledger as _,
@@ -14,8 +17,11 @@ use super::Chain;
 
 /// How often it is looked after.
 const LOOK: Duration = Duration::from_secs(5);
-/// Looks from one at the jobs that are over to the next.
+/// Looks from one search for jobs that are over to the next.
 const OVER: u32 = 120;
+/// Jobs that are over and looked after in one look: there may be thousands, and what goes on
+/// does not wait for them.
+const AT_ONCE: usize = 8;
 
 /// Looks after what an account has at a contract.
 #[derive(Debug)]
@@ -24,6 +30,8 @@ pub struct Keeper {
     writer: Writer,
     /// Of a transcoder.
     claims: Option<Claims>,
+    /// Jobs that are over and wait for their turn.
+    over: VecDeque<JobId>,
     /// Jobs for which nothing will ever have to be done again.
     done: BTreeSet<JobId>,
 }
@@ -36,6 +44,7 @@ impl Keeper {
             chain,
             writer,
             claims,
+            over: VecDeque::new(),
             done: BTreeSet::new(),
         }
     }
@@ -71,22 +80,42 @@ impl Keeper {
         }
     }
 
-    /// Looks once. One thing that fails does not hold up the others.
-    async fn look(&mut self, over: bool) {
+    /// Looks once. One thing that fails does not hold up the others. `search` is whether jobs
+    /// that are over are looked for.
+    async fn look(&mut self, search: bool) {
         if let Err(error) = self.writer.account().attend().await {
             warn!(%error, "transactions cannot be looked after");
         }
-        for job in self.own_jobs(over).await {
-            match self.writer.attend(job.id).await {
-                Ok(true) => drop(self.done.insert(job.id)),
-                Ok(false) => {}
-                Err(error) => warn!(job = %job.id, %error, "the job cannot be looked after"),
-            }
+        let (over, live): (Vec<_>, Vec<_>) = self
+            .own_jobs(search)
+            .await
+            .into_iter()
+            .partition(|job| job.state == JobState::Ended);
+        for job in live {
+            self.attend(job.id).await;
         }
         if let Some(claims) = &self.claims
             && let Err(error) = claims.attend().await
         {
             error!(%error, "receipts cannot be claimed");
+        }
+        if search {
+            let left = over.into_iter().map(|job| job.id);
+            self.over = left.filter(|job| !self.done.contains(job)).collect();
+        }
+        for _ in 0..AT_ONCE {
+            let Some(job) = self.over.pop_front() else {
+                break;
+            };
+            self.attend(job).await;
+        }
+    }
+
+    async fn attend(&mut self, job: JobId) {
+        match self.writer.attend(job).await {
+            Ok(true) => drop(self.done.insert(job)),
+            Ok(false) => {}
+            Err(error) => warn!(%job, %error, "the job cannot be looked after"),
         }
     }
 
@@ -103,10 +132,7 @@ impl Keeper {
             }
         };
         let own = Some(self.writer.account().address());
-        let mine = |job: &Job| {
-            job.broadcaster.account() == own
-                && !(job.state == JobState::Ended && self.done.contains(&job.id))
-        };
+        let mine = |job: &Job| job.broadcaster.account() == own;
         jobs.into_iter().filter(mine).collect()
     }
 }
