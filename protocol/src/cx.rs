@@ -50,7 +50,10 @@ pub(crate) enum Asked {
     /// This node's status.
     Status { to: Requester },
     /// Receipts for a transcoder.
-    Receipts { to: Requester },
+    Receipts {
+        to: Requester,
+        name: (NodeId, JobId),
+    },
     /// Whether this node would take a job.
     Probe { to: Requester },
 }

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod asks;
 mod config;
 mod cx;
 mod dials;
@@ -17,6 +18,7 @@ mod lookups;
 mod master;
 mod node;
 mod output;
+mod receipts;
 pub mod record;
 mod requests;
 mod routing;

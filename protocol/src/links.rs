@@ -58,9 +58,6 @@ pub(crate) struct LinkState {
     pub(crate) asked: Rate,
     /// Requests that were passed on to it.
     pub(crate) passed: Rate,
-    /// Requests of the neighbour for receipts of this node, which are long and can be
-    /// replayed by whoever has passed them on.
-    pub(crate) receipts: Rate,
     /// Routed requests of the neighbour that wait here.
     pub(crate) requests: usize,
     closed: VecDeque<RequestId>,
@@ -85,6 +82,11 @@ impl Rate {
         self.times = self.times.saturating_add(1);
         self.times
     }
+
+    /// When the second began that is counted.
+    pub(crate) const fn since(&self) -> Time {
+        self.since
+    }
 }
 
 impl LinkState {
@@ -107,7 +109,6 @@ impl LinkState {
             looked: None,
             asked: Rate::default(),
             passed: Rate::default(),
-            receipts: Rate::default(),
             requests: 0,
             closed: VecDeque::new(),
         }

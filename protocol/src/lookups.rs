@@ -44,8 +44,8 @@ pub(crate) struct Lookups {
 
 impl Lookups {
     /// Whether a node is being looked for.
-    pub(crate) fn is_open(&self, target: &NodeId) -> bool {
-        matches!(self.table.get(target), Some(Search::Open(_)))
+    pub(crate) fn is_open(&self, target: &NodeId, now: Time) -> bool {
+        matches!(self.table.get(target), Some(Search::Open(until)) if *until > now)
     }
 
     fn tidy(&mut self, now: Time) {

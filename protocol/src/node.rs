@@ -9,6 +9,7 @@ use headwater_proto::{
 };
 
 use crate::{
+    asks::{Asks, asks},
     config::Config,
     cx::{Asked, Cx, Requester},
     feed::Feeds,
@@ -16,6 +17,7 @@ use crate::{
     jobs::Jobs,
     master::Masters,
     output::{DisconnectReason, Failure, Output, Priority, Question, Reply},
+    receipts::Receipts,
     requests::{Outcome, Requests, What, answer},
     stats::Stats,
     streams::{Child, Streams},
@@ -46,6 +48,7 @@ pub struct Node {
     masters: Masters,
     requests: Requests,
     feeds: Feeds,
+    receipts: Receipts,
     pub(crate) jobs: Jobs,
 }
 
@@ -60,6 +63,7 @@ impl Node {
             masters: Masters::default(),
             requests: Requests::default(),
             feeds: Feeds::default(),
+            receipts: Receipts::default(),
             jobs: Jobs::default(),
         }
     }
@@ -260,7 +264,7 @@ impl Node {
     /// Whether something here waits for a link to a node.
     fn is_looked_for(&self, peer: &NodeId) -> bool {
         let cx = &self.cx;
-        cx.dials.is_wished(peer) || cx.lookups.is_open(peer) || self.streams.misses(peer)
+        cx.dials.is_wished(peer) || cx.lookups.is_open(peer, cx.now) || self.streams.misses(peer)
     }
 
     /// A node that streams wanted a link to is linked, or can't be.
@@ -447,14 +451,11 @@ impl Node {
             }
             What::Receipts(body) => {
                 cx.stats.receipts_asked += 1;
-                if !may_have_receipts(cx, requester) {
-                    let busy = Failure::NoRoute(NoRouteReason::Overloaded);
-                    return answer(cx, requester, Outcome::Failed(busy));
-                }
-                cx.ask(
-                    Question::Receipts { body },
-                    Asked::Receipts { to: requester },
-                )
+                let asked = Asked::Receipts {
+                    to: requester,
+                    name: (body.value().transcoder, body.value().job),
+                };
+                cx.ask(Question::Receipts { body }, asked)
             }
         };
         if !asked {
@@ -518,13 +519,13 @@ impl Node {
                 };
                 answer(cx, to, outcome);
             }
-            Asked::Receipts { to } => {
+            Asked::Receipts { to, name } => {
                 let outcome = if let Answer::Receipts(Some(body)) = given {
-                    Outcome::Receipts(body)
+                    self.receipts.answer(cx.now, name, body)
                 } else {
-                    cx.stats.receipts_refused += 1;
                     Outcome::Failed(Failure::NotFound)
                 };
+                cx.stats.receipts_refused += u64::from(matches!(outcome, Outcome::Failed(_)));
                 answer(cx, to, outcome);
             }
             Asked::Probe { to } => {
@@ -572,60 +573,6 @@ impl Node {
 /// Times [`Config::max_requests_per_second`] that are a flood. Relays pass on no more than
 /// once that much to one neighbour.
 const FLOOD: u32 = 4;
-
-/// Requests for receipts over one link that are looked at in a second. A transcoder asks
-/// every few seconds for each of its jobs, and a relay may serve several.
-const MAX_RECEIPTS_ASKED: u32 = 8;
-
-/// Whether a request for receipts is looked at; a neighbour that asks too often asks
-/// again.
-fn may_have_receipts(cx: &mut Cx, requester: Requester) -> bool {
-    let now = cx.now;
-    match requester {
-        Requester::Peer(peer, _) => {
-            let link = cx.links.get_mut(&peer);
-            link.is_some_and(|link| link.receipts.count(now) <= MAX_RECEIPTS_ASKED)
-        }
-        Requester::Command(_) | Requester::Job(_) => true,
-    }
-}
-
-/// What a message wants of the node that gets it.
-#[derive(Debug, Clone, Copy)]
-enum Asks {
-    Nothing,
-    Work,
-    /// Work, and an answer to this request.
-    Answer(RequestId),
-}
-
-fn asks(message: &Message) -> Asks {
-    match message {
-        Message::Sub(sub) => Asks::Answer(sub.request),
-        Message::GetMasterPlaylist(get) => Asks::Answer(get.request),
-        Message::NodeStatusReq(get) => Asks::Answer(get.request),
-        Message::TranscodeResponse(response) => Asks::Answer(response.request),
-        Message::JobProbe(probe) => Asks::Answer(probe.request),
-        Message::GetReceipts(get) => Asks::Answer(get.request),
-        Message::TranscodeSub(sub) if sub.branch => Asks::Answer(sub.request),
-        Message::TranscodeSub(_) | Message::Ping(_) | Message::Nack(_) => Asks::Work,
-        Message::Hello(_)
-        | Message::Pong(_)
-        | Message::SubAck(_)
-        | Message::NotFound(_)
-        | Message::NoRoute(_)
-        | Message::Redirect(_)
-        | Message::Cancel(_)
-        | Message::Finish(_)
-        | Message::Part(_)
-        | Message::Chunk(_)
-        | Message::Gap(_)
-        | Message::MasterPlaylistData(_)
-        | Message::NodeStatusData(_)
-        | Message::JobProbeReply(_)
-        | Message::Receipts(_) => Asks::Nothing,
-    }
-}
 
 /// How a violation that the link's reader saw is counted.
 const fn violation_name(violation: Violation) -> &'static str {

@@ -8,6 +8,7 @@ use headwater_proto::{
 };
 
 use crate::{
+    asks::{Asks, asks},
     input::{AskId, CommandId, DialId},
     streams::Stage,
 };
@@ -141,32 +142,10 @@ pub(crate) fn message_bytes(message: &Message) -> usize {
 /// Wire bytes of the short answer that a message gets at least, about: a refusal, or what
 /// is no longer than one.
 pub(crate) fn answer_bytes(message: &Message) -> usize {
-    match message {
-        Message::Ping(_)
-        | Message::Sub(_)
-        | Message::GetMasterPlaylist(_)
-        | Message::NodeStatusReq(_)
-        | Message::TranscodeResponse(_)
-        | Message::JobProbe(_)
-        | Message::GetReceipts(_) => ANSWER_BYTES,
-        Message::TranscodeSub(sub) if sub.branch => ANSWER_BYTES,
-        Message::TranscodeSub(_)
-        | Message::Nack(_)
-        | Message::Hello(_)
-        | Message::Pong(_)
-        | Message::SubAck(_)
-        | Message::NotFound(_)
-        | Message::NoRoute(_)
-        | Message::Redirect(_)
-        | Message::Cancel(_)
-        | Message::Finish(_)
-        | Message::Part(_)
-        | Message::Chunk(_)
-        | Message::Gap(_)
-        | Message::MasterPlaylistData(_)
-        | Message::NodeStatusData(_)
-        | Message::JobProbeReply(_)
-        | Message::Receipts(_) => 0,
+    match asks(message) {
+        Asks::Answer(_) => ANSWER_BYTES,
+        Asks::Work if matches!(message, Message::Ping(_)) => ANSWER_BYTES,
+        Asks::Work | Asks::Nothing => 0,
     }
 }
 

@@ -147,12 +147,21 @@ fn a_request_that_is_replayed_makes_the_broadcaster_send_little() {
         };
         world.arrive(thief, 0, &Message::GetReceipts(replayed));
     }
-    let id = ask(&mut world, 2, 7);
-    world.run(200);
+    let other = world.add(key(223), Roles::default());
+    world.connect(1, other);
+    let id = ask(&mut world, other, 7);
+    world.run(1100);
 
     let lists = world.sent(0, thief, |m| matches!(m, Message::Receipts(_)));
-    assert_eq!(lists, 8);
+    assert_eq!(lists, 16);
     let refusals = world.sent(0, thief, |m| matches!(m, Message::NoRoute(_)));
-    assert_eq!(refusals, 92);
-    assert_eq!(segments(&world, 2, id), [7, 8, 9]);
+    assert_eq!(refusals, 84);
+    assert_eq!(
+        segments(&world, other, id),
+        [7, 8, 9],
+        "another's do not wait"
+    );
+    let id = ask(&mut world, 2, 7);
+    world.run(200);
+    assert_eq!(segments(&world, 2, id), [7, 8, 9], "a second later");
 }
