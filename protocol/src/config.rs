@@ -118,7 +118,8 @@ pub struct Config {
     pub finish_grace: Duration,
     /// A hole is asked for (Nack) after this long. Default 150 ms.
     pub nack_after: Duration,
-    /// A hole is given up after this long. Default 2 s.
+    /// A hole is given up after this long, and while somebody is asked for it up to
+    /// [`Config::parent_silence`] later. Default 2 s.
     pub gap_after: Duration,
     /// How long the originator of a routed request waits in all. A relay waits
     /// [`Config::request_hop_margin`] less for each hop so far, so that its "timed out"

@@ -6,12 +6,12 @@ use headwater_proto::{Message, Nack, NodeId, Position, RequestId, Slot};
 use super::{
     ring::Ring,
     stream::{Source, Stream},
-    upstream::{Hole, MAX_FOLLOWED},
+    upstream::{Hole, MAX_FOLLOWED, ParentState},
 };
 use crate::{cx::Cx, output::Priority};
 
 /// A parent is doubted each time it was asked so often for what is missing.
-const DOUBT: u8 = 4;
+const DOUBT: u8 = 3;
 /// Chunks named in one Nack.
 const NACK_CHUNKS: usize = 64;
 
@@ -57,7 +57,16 @@ impl Stream {
             up.hole = Some(hole);
             return;
         }
-        if hole.since + cx.config.gap_after <= cx.now
+        // Who was asked last may still have it; after that it is too late for anybody.
+        let asked = up
+            .rival()
+            .is_some_and(|i| up.parents[i].state == ParentState::Asked);
+        let more = if asked {
+            cx.config.parent_silence
+        } else {
+            std::time::Duration::ZERO
+        };
+        if hole.since + cx.config.gap_after + more <= cx.now
             && let Slot::Part(from) = slot
             && let Some(to) = self.ring.next_after(from)
         {

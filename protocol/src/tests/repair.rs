@@ -108,6 +108,40 @@ fn a_part_that_the_parent_never_sends_comes_from_whom_a_full_neighbour_names() {
 }
 
 #[test]
+fn a_part_that_the_parent_never_sends_comes_though_two_others_are_dead() {
+    // Whichever of the other three is asked last.
+    for alive in 0..3 {
+        let mut world = World::new(4, 1);
+        world.hosts.iter_mut().for_each(|h| h.dialable = false);
+        world.reconfigure(5, |config| {
+            config.standby = false;
+            config.gap_after = std::time::Duration::from_millis(1500);
+        });
+        for relay in 1..=4 {
+            world.connect(0, relay);
+            world.connect(relay, 5);
+        }
+        let stream = world.publish();
+        world.subscribe(5, &stream);
+        world.run(100);
+        world.stream(&stream, 0..12);
+        let used = world.parent(5, &stream).unwrap();
+        world.hosts[used].swallows = Some(lost_part);
+        let others: Vec<_> = (1..=4).filter(|relay| *relay != used).collect();
+        for (number, other) in others.into_iter().enumerate() {
+            if number != alive {
+                world.freeze(other);
+            }
+        }
+
+        world.stream(&stream, 12..20);
+        world.run(2500);
+
+        world.assert_whole(5, &stream, 0..20);
+    }
+}
+
+#[test]
 fn a_gap_of_the_parent_is_filled_by_the_standby() {
     let (mut world, stream, used, _) = with_standby();
     // The parent has lost the part for good, and says so.
