@@ -119,6 +119,14 @@ pub enum Command {
         /// What subscribers are told.
         body: Signed<StreamEnd>,
     },
+    /// Stops making a stream of this node without ending it: nothing of it is kept, and
+    /// whoever takes it is told that it is not here, and may go on asking. It can be
+    /// published anew, from a later segment than any that it has had: nobody is to be
+    /// given two parts with one position.
+    Unpublish {
+        /// The stream.
+        stream: StreamId,
+    },
     /// Replaces the master playlist of a broadcast of this node.
     SetMaster {
         /// What requesters are told; its version must have grown.

@@ -173,6 +173,13 @@ impl Node {
                 }
                 result
             }
+            Command::Unpublish { stream } => {
+                let result = self.streams.unpublish(cx, &stream);
+                if result.is_ok() {
+                    self.feeds.on_finished(&stream);
+                }
+                result
+            }
             Command::SetMaster { body } => self.masters.set(cx, body),
             Command::Subscribe { stream, from } => self.streams.deliver(cx, stream, from, None),
             Command::Unsubscribe { stream } => self.streams.undeliver(cx, &stream, None),

@@ -169,6 +169,10 @@ fn put_command(out: &mut Vec<u8>, command: &Command) {
             };
             put_message(out, &Message::GetReceipts(get));
         }
+        Command::Unpublish { stream } => {
+            out.u8(15);
+            put_stream(out, stream);
+        }
     }
 }
 

@@ -251,6 +251,15 @@ impl Stream {
         }
     }
 
+    /// The stream is not made any more: nothing is left of it, and it has not ended.
+    pub(crate) fn withdraw(&mut self, cx: &mut Cx) {
+        if let Source::Owned(owned) = &mut self.source {
+            owned.withdrawn = true;
+        }
+        self.turn_away(cx, |_| true);
+        self.local.finish(cx, &self.id, None);
+    }
+
     fn turn_away(&mut self, cx: &mut Cx, which: impl Fn(&Child) -> bool) {
         let those = self.children.values().filter(|child| which(child));
         let names: Vec<_> = those.map(|c| (c.peer, c.request)).collect();

@@ -144,6 +144,13 @@ impl Streams {
         .unwrap_or(Ok(()))
     }
 
+    /// Forgets a stream of this node. Those who take it are told NotFound, which is no end.
+    pub(crate) fn unpublish(&mut self, cx: &mut Cx, id: &StreamId) -> Result<(), CommandError> {
+        let key = self.open_key(id)?;
+        self.with(cx, key, Stream::withdraw);
+        Ok(())
+    }
+
     /// Delivers a stream to this machine: to a viewer, or to a job.
     pub(crate) fn deliver(
         &mut self,

@@ -37,6 +37,8 @@ pub(crate) struct Owned {
     pub(crate) next: Option<Position>,
     /// Discontinuities up to the last part.
     pub(crate) discontinuity: u32,
+    /// It is not made any more, and has not ended.
+    pub(crate) withdrawn: bool,
 }
 
 /// The end of a stream.
@@ -237,7 +239,7 @@ impl Stream {
         let since = *self.idle.get_or_insert(cx.now);
         self.dead = match (&self.source, &self.finished) {
             (_, Some(finished)) => finished.at + cx.config.keep_finished <= cx.now,
-            (Source::Owned(_), None) => false,
+            (Source::Owned(owned), None) => owned.withdrawn,
             (Source::Remote(up), None) => !up.is_live() || since + self.linger(cx) <= cx.now,
         };
         if self.dead {

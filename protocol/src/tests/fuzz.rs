@@ -271,7 +271,7 @@ impl Script {
         let from = (c.is_multiple_of(3)).then(|| Self::position(c));
         let job = JobId(u64::from(c % 3));
         let manifest = self.world.manifest(usize::from(b % 3));
-        let command = match a % 15 {
+        let command = match a % 16 {
             0 => Command::Publish { stream },
             1..=3 => {
                 let (header, chunks) = self.part(b, c);
@@ -298,6 +298,7 @@ impl Script {
             13 => Command::GetReceipts {
                 body: self.wanted(b, c),
             },
+            14 => Command::Unpublish { stream },
             _ => Command::StopJob { job },
         };
         self.commands += 1;

@@ -23,6 +23,7 @@ mod stages;
 mod strangers;
 mod transcode;
 mod trees;
+mod unpublish;
 mod wire;
 mod world;
 

@@ -38,6 +38,7 @@ impl Narrator {
                 Command::Append { header, .. } => format!("append {:?}", header.value().slot),
                 Command::Publish { .. }
                 | Command::Finish { .. }
+                | Command::Unpublish { .. }
                 | Command::SetMaster { .. }
                 | Command::Subscribe { .. }
                 | Command::Unsubscribe { .. }

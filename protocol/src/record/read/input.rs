@@ -129,6 +129,9 @@ fn get_command(from: &mut Bytes) -> Result<Command, Damaged> {
             };
             Command::GetReceipts { body: get.body }
         }
+        15 => Command::Unpublish {
+            stream: get_stream(from)?,
+        },
         _ => return Err(Damaged),
     })
 }

@@ -78,6 +78,7 @@ enum Wish {
     Publish(Which),
     Append(Which, At, u8),
     Finish(Which, Option<At>),
+    Unpublish(Which),
     SetMaster(Which, u8, bool),
     Subscribe(Which, Option<At>),
     Unsubscribe(Which),
@@ -250,6 +251,9 @@ impl Wish {
             }
             Self::Finish(which, last) => Command::Finish {
                 body: end(which.own(), last),
+            },
+            Self::Unpublish(which) => Command::Unpublish {
+                stream: which.own().stream(),
             },
             Self::SetMaster(which, version, full) => Command::SetMaster {
                 body: master(which.own(), version, full),
