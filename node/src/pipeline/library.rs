@@ -176,6 +176,17 @@ impl Library {
         }
     }
 
+    /// Serves a stream that this node made no more.
+    pub fn forget(&self, stream: &StreamId) {
+        let mut streams = lock(&self.streams);
+        if streams
+            .get(stream)
+            .is_some_and(|shelf| shelf.stop.is_none())
+        {
+            streams.remove(stream);
+        }
+    }
+
     /// The master playlist of a broadcast, waiting for it for a while.
     ///
     /// # Errors

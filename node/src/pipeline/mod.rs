@@ -3,6 +3,7 @@
 mod broadcast;
 mod library;
 mod origin;
+mod renditions;
 mod transcode;
 
 pub use broadcast::{

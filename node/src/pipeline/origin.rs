@@ -139,6 +139,17 @@ impl Origin {
         Ok(())
     }
 
+    /// Stops making the stream, which has not ended: it may be opened anew, from a later
+    /// segment on.
+    ///
+    /// # Errors
+    /// When the core has stopped.
+    pub async fn withdraw(self) -> Result<(), OriginError> {
+        let stream = self.stream;
+        self.core.command(Command::Unpublish { stream }).await?;
+        Ok(())
+    }
+
     /// What the master playlist says of it, once a segment is complete. A nominal
     /// bitrate keeps the figures steady while few segments have been measured.
     #[must_use]

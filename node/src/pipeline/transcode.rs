@@ -4,29 +4,25 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use headwater_media::{
     AudioTrack, Init, Packaged, PackagerConfig, Tracks, VideoTrack,
-    hls::{Timeline, TimelineConfig},
-    transcode::{Ladder, Output, RungPlan, Transcoder, TranscoderInput},
+    transcode::{Ladder, Transcoder, TranscoderInput},
 };
-use headwater_proto::{
-    JobId, ManifestId, Rendition, RenditionName, Signed, SigningKey, StreamId, TranscodeResult,
-};
+use headwater_proto::{JobId, ManifestId, SigningKey, StreamId};
 use headwater_protocol::{Command, Delivery};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
 use super::{
     Library, join,
-    origin::{Complete, Origin, OriginError, PlaylistTimes},
+    origin::OriginError,
     part_of,
+    renditions::{Left, Session},
 };
 use crate::{
-    clock,
     driver::{Core, MasterState, Subscription},
     mutex::lock,
     receipts::{Books, Done, Segments},
@@ -77,15 +73,19 @@ impl Held {
 
 /// The jobs of a transcoder.
 pub struct Transcoding {
-    config: TranscodingConfig,
-    key: SigningKey,
-    core: Core,
-    library: Arc<Library>,
+    pub(super) config: TranscodingConfig,
+    pub(super) key: SigningKey,
+    pub(super) core: Core,
+    pub(super) library: Arc<Library>,
+    /// Where renditions stood whose job is not this node's any more.
+    pub(super) left: Mutex<Left>,
     tasks: TaskTracker,
     stop: CancellationToken,
     held: Mutex<BTreeMap<JobId, Held>>,
     books: Books,
     over: Notify,
+    /// Told when a job has let go of its streams.
+    released: Notify,
 }
 
 impl std::fmt::Debug for Transcoding {
@@ -113,11 +113,13 @@ impl Transcoding {
             key,
             core,
             library,
+            left: Mutex::default(),
             tasks,
             stop,
             held: Mutex::default(),
             books,
             over: Notify::new(),
+            released: Notify::new(),
         })
     }
 
@@ -173,6 +175,7 @@ impl Transcoding {
                 drop(this.core.command(Command::StopJob { job }).await);
                 info!(%job, "job is over");
                 turn = this.next_turn(job);
+                this.released.notify_waiters();
             }
             this.over.notify_one();
         });
@@ -199,12 +202,30 @@ impl Transcoding {
         }
     }
 
+    /// Waits until no other job that is being stopped makes renditions of the same source.
+    async fn alone(&self, job: JobId, source: &StreamId) {
+        loop {
+            let released = self.released.notified();
+            let leaves = |(id, held): (&JobId, &Held)| {
+                *id != job && held.stream == *source && held.stop.is_cancelled()
+            };
+            if !lock(&self.held).iter().any(leaves) {
+                return;
+            }
+            released.await;
+        }
+    }
+
     async fn run(
         &self,
         job: JobId,
         source: &StreamId,
         stop: CancellationToken,
     ) -> Result<(), JobError> {
+        tokio::select! {
+            () = self.alone(job, source) => {}
+            () = stop.cancelled() => return Ok(()),
+        }
         let subscription = self.core.listen(source.clone()).await?;
         let start = Command::StartJob {
             job,
@@ -222,66 +243,45 @@ impl Transcoding {
         };
         let master = self.core.follow(manifest).await?;
         let segments = Mutex::default();
-        let publish = self.publish(job, source, output, &segments);
-        let feed = feed(source, subscription, master, input, &segments);
-        tokio::pin!(publish);
-        tokio::select! {
-            () = stop.cancelled() => Ok(()),
-            result = &mut publish => result,
-            // The source is over: what is still being made is published.
-            () = feed => {
-                if let Some(held) = lock(&self.held).get_mut(&job) {
-                    held.input = None;
+        let mut session = Session::new(job, source);
+        let made = {
+            let publish = session.publish(self, output, &segments);
+            let feed = feed(source, subscription, master, input, &segments);
+            tokio::pin!(publish);
+            tokio::select! {
+                () = stop.cancelled() => None,
+                result = &mut publish => Some(result),
+                // The source is over: what is still being made is published.
+                () = feed => {
+                    if let Some(held) = lock(&self.held).get_mut(&job) {
+                        held.input = None;
+                    }
+                    Some(publish.await)
                 }
-                publish.await
+            }
+        };
+        match made {
+            Some(Ok(())) => session.finish().await,
+            Some(Err(error)) => {
+                session.withdraw(self).await;
+                Err(error)
+            }
+            None => {
+                session.withdraw(self).await;
+                Ok(())
             }
         }
     }
 
-    /// Publishes what the ladder makes, and tells the broadcaster of it.
-    async fn publish(
-        &self,
-        job: JobId,
-        source: &StreamId,
-        mut output: mpsc::Receiver<Output>,
-        segments: &Mutex<Segments>,
-    ) -> Result<(), JobError> {
-        let mut session = Session {
-            job,
-            source: source.clone(),
-            rungs: Vec::new(),
-            idle: BTreeMap::new(),
-            told: Vec::new(),
-            sequence: 0,
-        };
-        while let Some(output) = output.recv().await {
-            match output {
-                Output::Plan(plan) => {
-                    session.plan(self, plan).await?;
-                    let names = session.rungs.iter().map(|rung| rung.name.clone());
-                    if let Some(held) = lock(&self.held).get_mut(&job) {
-                        held.renditions = names.collect();
-                    }
-                }
-                Output::Item { rung, item } => {
-                    let last = matches!(&item, Packaged::Part(part) if part.last);
-                    if let Some(done) = session.item(rung, item, segments).await? {
-                        self.done(job, done);
-                    }
-                    if last {
-                        session.tell(self).await?;
-                    }
-                }
-                Output::Failed(error) => {
-                    warn!(%job, %error, "the source cannot be transcoded");
-                }
-            }
+    /// The renditions of a job that are being made.
+    pub(super) fn set_renditions(&self, job: JobId, names: Vec<String>) {
+        if let Some(held) = lock(&self.held).get_mut(&job) {
+            held.renditions = names;
         }
-        session.finish().await
     }
 
     /// A segment is there in all renditions.
-    fn done(&self, job: JobId, done: Done) {
+    pub(super) fn done(&self, job: JobId, done: Done) {
         let Some(work) = self.books.work() else {
             return;
         };
@@ -294,7 +294,7 @@ impl Transcoding {
 
 /// Why a job ended.
 #[derive(Debug, thiserror::Error)]
-enum JobError {
+pub(super) enum JobError {
     #[error(transparent)]
     Origin(#[from] OriginError),
     #[error(transparent)]
@@ -305,130 +305,6 @@ enum JobError {
     Thread(#[from] std::io::Error),
     #[error("{0}")]
     Name(#[from] headwater_proto::IdError),
-}
-
-/// One rendition that is being made.
-struct Rung {
-    name: String,
-    bit_rate: u32,
-    origin: Origin,
-    /// Number of the next segment, to notice holes.
-    next: Option<u64>,
-    /// Discontinuities of our own, added to the source's: one for each hole.
-    breaks: u32,
-}
-
-struct Session {
-    job: JobId,
-    source: StreamId,
-    rungs: Vec<Rung>,
-    /// Renditions of an earlier plan, which may come again.
-    idle: BTreeMap<String, Rung>,
-    told: Vec<Rendition>,
-    sequence: u64,
-}
-
-impl Session {
-    async fn plan(&mut self, jobs: &Transcoding, plan: Vec<RungPlan>) -> Result<(), JobError> {
-        for rung in self.rungs.drain(..) {
-            self.idle.insert(rung.name.clone(), rung);
-        }
-        for planned in plan {
-            if let Some(rung) = self.idle.remove(&planned.name) {
-                self.rungs.push(rung);
-                continue;
-            }
-            let rendition: RenditionName = planned.name.parse()?;
-            let stream = StreamId {
-                node: jobs.key.node_id(),
-                broadcast: self.source.broadcast,
-                rendition,
-            };
-            let config = TimelineConfig {
-                target_duration: jobs.config.packager.target_duration(),
-                ..TimelineConfig::default()
-            };
-            let timeline = Arc::new(Mutex::new(Timeline::new(config)));
-            jobs.library.host(&stream, timeline.clone());
-            let origin =
-                Origin::open(stream, jobs.key.clone(), jobs.core.clone(), timeline).await?;
-            self.rungs.push(Rung {
-                name: planned.name,
-                bit_rate: u32::try_from(planned.bit_rate).unwrap_or(u32::MAX),
-                origin,
-                next: None,
-                breaks: 0,
-            });
-        }
-        Ok(())
-    }
-
-    /// Publishes an item; when it completes a segment in all renditions, that is returned.
-    async fn item(
-        &mut self,
-        rung: usize,
-        mut item: Packaged,
-        segments: &Mutex<Segments>,
-    ) -> Result<Option<Done>, JobError> {
-        let count = self.rungs.len();
-        let Some(rung) = self.rungs.get_mut(rung) else {
-            return Ok(None);
-        };
-        if let Packaged::Part(part) = &mut item {
-            // A hole in the source is a discontinuity of the rendition.
-            if part.index == 0 && rung.next.is_some_and(|next| part.segment > next) {
-                rung.breaks += 1;
-            }
-            part.discontinuity += rung.breaks;
-            rung.next = Some(part.segment + u64::from(part.last));
-        }
-        let Some(Complete { segment, hash }) = rung.origin.push(item).await? else {
-            return Ok(None);
-        };
-        let name = &rung.origin.stream().rendition;
-        let whole = lock(segments).rendition(segment, name, hash, count);
-        Ok(whole.map(|(source, renditions)| Done {
-            number: segment,
-            source,
-            renditions,
-        }))
-    }
-
-    /// Tells the broadcaster of renditions that have become playable or have changed.
-    async fn tell(&mut self, jobs: &Transcoding) -> Result<(), JobError> {
-        let ms = |span: Duration| u32::try_from(span.as_millis()).unwrap_or(u32::MAX);
-        let times = PlaylistTimes {
-            target_duration_ms: ms(jobs.config.packager.target_duration()),
-            part_target_ms: ms(jobs.config.packager.part),
-        };
-        let rungs = self.rungs.iter();
-        let renditions: Vec<_> = rungs
-            .filter_map(|rung| rung.origin.rendition(times, rung.bit_rate))
-            .collect();
-        let names = |of: &[Rendition]| of.iter().map(|r| r.stream.clone()).collect::<Vec<_>>();
-        if renditions.len() < self.rungs.len() || names(&renditions) == names(&self.told) {
-            return Ok(());
-        }
-        self.sequence = clock::unix_ms().max(self.sequence + 1);
-        self.told.clone_from(&renditions);
-        let result = TranscodeResult {
-            stream: self.source.clone(),
-            job: self.job,
-            transcoder: jobs.key.node_id(),
-            sequence: self.sequence,
-            renditions,
-        };
-        let body = Signed::sign(result, &jobs.key);
-        jobs.core.command(Command::Respond { body }).await?;
-        Ok(())
-    }
-
-    async fn finish(self) -> Result<(), JobError> {
-        for rung in self.rungs.into_iter().chain(self.idle.into_values()) {
-            rung.origin.finish().await?;
-        }
-        Ok(())
-    }
 }
 
 /// Puts what is delivered of the source into the transcoder until the source ends.
