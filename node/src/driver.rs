@@ -500,6 +500,12 @@ fn observe(event: &Event) {
         Event::StageChanged { stream, from, to } => {
             info!(%stream, ?from, ?to, "feed of a job changed");
         }
+        Event::GrantChanged {
+            job,
+            transcoder,
+            from,
+            to,
+        } => debug!(%job, transcoder = transcoder.fmt_short(), ?from, ?to, "claims to a job"),
         Event::FeedStarted {
             job,
             transcoder,

@@ -16,6 +16,7 @@ use rand_core::{Rng, SeedableRng};
 use crate::{
     config::{Backoff, Config},
     dials::Dials,
+    feed::ClaimId,
     input::{AskId, CommandId, DialId},
     links::{GRACE, Links},
     lookups::Lookups,
@@ -39,7 +40,11 @@ pub(crate) enum Asked {
     /// Somebody closer to a node.
     Lookup { target: NodeId },
     /// Whether the claim of a transcoder holds.
-    CheckClaim { transcoder: NodeId, job: JobId },
+    CheckClaim {
+        transcoder: NodeId,
+        job: JobId,
+        claim: ClaimId,
+    },
     /// Whether a transcoder's result is taken.
     CheckResult {
         to: Requester,

@@ -1,16 +1,16 @@
 //! The broadcaster's side of TranscodeSub, and what relays pass on of it.
 //!
-//! A claim is checked by the driver before anything is sent or dialled for it. A claim
-//! older than the one that was granted is a replay; the same one by another way is not.
+//! A claim is checked by the driver before anything is sent or dialled for it: `grant` says
+//! what comes of it. The transcoder's half is in `streams::stage`.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    time::Duration,
-};
+mod grant;
 
-use headwater_proto::{
-    AddressText, JobId, Message, NoRouteReason, NodeId, StreamId, TranscodeClaim, TranscodeSub,
-};
+use std::collections::BTreeMap;
+
+use headwater_proto::{AddressText, JobId, Message, NoRouteReason, NodeId, StreamId, TranscodeSub};
+
+pub(crate) use grant::ClaimId;
+pub use grant::Grant;
 
 use crate::{
     cx::{Asked, Cx},
@@ -20,36 +20,23 @@ use crate::{
     streams::{Child, Hold, SignedClaim, Streams},
     time::Time,
 };
+use grant::{Entry, Known, Unchecked};
 
 /// Neighbours and jobs whose last TranscodeSub is remembered, at most.
 const MAX_PASSED: usize = 256;
-/// Dials are counted over this long.
-const DIAL_WINDOW: Duration = Duration::from_secs(60);
 
-/// What is known of one transcoder and job.
-#[derive(Debug)]
-struct Grant {
-    stream: StreamId,
-    /// The newest claim that was granted.
-    granted: Option<TranscodeClaim>,
-    /// The claim the driver is checking, and who sent it.
-    checking: Option<(SignedClaim, NodeId)>,
-    /// The newest claim that came meanwhile.
-    queued: Option<(SignedClaim, NodeId)>,
-    dialling: Option<DialId>,
-    dials: VecDeque<Time>,
-    /// Last time a claim came.
-    touched: Time,
-}
+/// A transcoder and its job.
+type Name = (NodeId, JobId);
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Feeds {
-    grants: BTreeMap<(NodeId, JobId), Grant>,
-    dials: BTreeMap<DialId, (NodeId, JobId)>,
-    passed: BTreeMap<(NodeId, JobId), Time>,
+    grants: BTreeMap<Name, Entry>,
+    dials: BTreeMap<DialId, Name>,
+    passed: BTreeMap<Name, Time>,
     /// Newest accepted result of each transcoder and job.
-    results: BTreeMap<(NodeId, JobId), u64>,
+    results: BTreeMap<Name, u64>,
+    next_claim: u64,
 }
 
 impl Feeds {
@@ -74,7 +61,7 @@ impl Feeds {
         let all = (peer, JobId(u64::MIN))..=(peer, JobId(u64::MAX));
         self.grants
             .range(all)
-            .find(|(_, grant)| grant.granted.is_some() && grant.stream == *stream)
+            .find(|(_, entry)| entry.fed() == Some(stream))
             .map(|((_, job), _)| *job)
     }
 
@@ -83,86 +70,85 @@ impl Feeds {
         &mut self,
         cx: &mut Cx,
         streams: &mut Streams,
-        name: (NodeId, JobId),
+        name: Name,
+        claim: ClaimId,
         addresses: Option<Vec<AddressText>>,
     ) {
-        let Some(grant) = self.grants.get_mut(&name) else {
+        let Some(entry) = self.grants.remove(&name) else {
             return;
         };
-        let Some(((claim, _), from)) = grant.checking.take() else {
-            return;
+        let from = entry.grant();
+        let outcome = match entry.answered(claim, addresses.is_some(), cx.now) {
+            Ok(outcome) => outcome,
+            // It is of a time before the job was revoked or the stream ended.
+            Err(entry) => {
+                self.grants.insert(name, *entry);
+                return;
+            }
         };
-        let stream = claim.stream.clone();
-        let granted = addresses.is_some();
+        self.put(cx, name, from, outcome.entry);
+        let stream = outcome.checked.claim.0.stream;
         match addresses {
             Some(addresses) => {
-                grant.granted = Some(claim);
-                grant.stream = stream.clone();
-                streams.release(cx, &stream, name.0, name.1);
+                streams.release(cx, &stream, claim, name);
                 self.dial(cx, name, addresses);
             }
             None => {
+                // A transcoder may not have heard yet that its job is not its any more.
                 cx.stats.refused_claims += 1;
-                // A relay on its way cannot know what the ledger says.
-                if from == name.0 {
-                    cx.observe(Event::Misbehaved {
-                        peer: from,
-                        what: "refused claim",
-                    });
-                }
+                streams.refuse(cx, &stream, claim);
             }
         }
-        if self.check_queued(cx, name) || granted {
-            return;
-        }
-        streams.refuse(cx, &stream, name.0, name.1);
-        if self
-            .grants
-            .get(&name)
-            .is_some_and(|grant| grant.granted.is_none())
-        {
-            self.grants.remove(&name);
+        if let Some(next) = outcome.next {
+            self.check_next(cx, streams, name, next);
         }
     }
 
     /// A dial has ended, either way.
     pub(crate) fn on_dialled(&mut self, dial: DialId) {
         if let Some(name) = self.dials.remove(&dial)
-            && let Some(grant) = self.grants.get_mut(&name)
+            && let Some(entry) = self.grants.get_mut(&name)
         {
-            grant.dialling = None;
+            entry.dialled(dial);
         }
     }
 
     /// The job was given to another: the transcoder is no longer fed for it.
-    pub(crate) fn revoke(&mut self, cx: &mut Cx, streams: &mut Streams, name: (NodeId, JobId)) {
-        let Some(grant) = self.grants.remove(&name) else {
-            return;
-        };
-        let other = self.job_of(name.0, &grant.stream);
-        streams.revoke(cx, &grant.stream, name, other);
+    pub(crate) fn revoke(&mut self, cx: &mut Cx, streams: &mut Streams, name: Name) {
+        let fed = self.grants.get(&name).and_then(Entry::fed).cloned();
+        self.end(cx, streams, name);
+        if let Some(stream) = fed {
+            let other = self.job_of(name.0, &stream);
+            streams.revoke(cx, &stream, name, other);
+        }
     }
 
-    /// A stream of this node has ended: its claims are void.
-    pub(crate) fn on_finished(&mut self, stream: &StreamId) {
-        self.grants.retain(|_, grant| grant.stream != *stream);
+    /// A stream of this node is over: so are the claims to it.
+    pub(crate) fn on_over(&mut self, cx: &mut Cx, streams: &mut Streams, stream: &StreamId) {
+        let all = self.grants.iter();
+        let over = all.filter(|(_, entry)| entry.concerns(stream));
+        for name in over.map(|(name, _)| *name).collect::<Vec<_>>() {
+            self.end(cx, streams, name);
+        }
     }
 
     /// Whether a result is at least as new as the newest accepted one.
-    pub(crate) fn is_current(&self, name: (NodeId, JobId), sequence: u64) -> bool {
+    pub(crate) fn is_current(&self, name: Name, sequence: u64) -> bool {
         self.results
             .get(&name)
             .is_none_or(|newest| sequence >= *newest)
     }
 
     /// Notes the sequence of an accepted result.
-    pub(crate) fn accept_result(&mut self, cx: &Cx, name: (NodeId, JobId), sequence: u64) {
+    pub(crate) fn accept_result(&mut self, cx: &Cx, name: Name, sequence: u64) {
         if self.results.len() >= cx.config.max_claims && !self.results.contains_key(&name) {
             self.results.pop_first();
         }
         let newest = self.results.entry(name).or_default();
         *newest = sequence.max(*newest);
     }
+
+    // ---- the broadcaster -----------------------------------------------------------
 
     fn at_broadcaster(
         &mut self,
@@ -180,11 +166,22 @@ impl Feeds {
         }
         let name = (sub.claim.transcoder, sub.claim.job);
         let mut child = Child::new(from, sub.request, sub.from, cx.now);
-        match self.judge(cx, name, from, (sub.claim, sub.signature)) {
+        let known = self.grants.get(&name).and_then(Entry::fed);
+        let is_fed = from == name.0 && known == Some(&stream);
+        match self.judge(cx, streams, name, (sub.claim, sub.signature)) {
             Verdict::Granted => child.feed = Some(name),
-            Verdict::Checking => child.hold = Hold::Claim(name.0, name.1),
+            // Its link proves who it is; the newer claim brings other addresses at most.
+            Verdict::Checking(_) if is_fed => child.feed = Some(name),
+            Verdict::Checking(claim) => child.hold = Hold::Claim(claim),
             Verdict::Replayed => {
                 cx.stats.stale_claims += 1;
+                return;
+            }
+            Verdict::Refused => {
+                cx.stats.refused_claims += 1;
+                if sub.branch {
+                    cx.not_found(from, sub.request);
+                }
                 return;
             }
             Verdict::Overloaded => {
@@ -202,99 +199,144 @@ impl Feeds {
     fn judge(
         &mut self,
         cx: &mut Cx,
-        name: (NodeId, JobId),
-        from: NodeId,
+        streams: &mut Streams,
+        name: Name,
         claim: SignedClaim,
     ) -> Verdict {
         if !self.grants.contains_key(&name) && !self.make_room(cx) {
             return Verdict::Overloaded;
         }
-        let now = cx.now;
-        let grant = self.grants.entry(name).or_insert_with(|| Grant {
-            stream: claim.0.stream.clone(),
-            granted: None,
-            checking: None,
-            queued: None,
-            dialling: None,
-            dials: VecDeque::new(),
-            touched: now,
-        });
-        grant.touched = now;
-        if let Some(granted) = &grant.granted {
-            if claim.0 == *granted {
-                return Verdict::Granted;
+        let id = ClaimId(self.next_claim);
+        let unchecked = |claim| Unchecked { id, claim };
+        let Some(entry) = self.grants.get_mut(&name) else {
+            if !ask(cx, name, id, &claim) {
+                return Verdict::Overloaded;
             }
-            if claim.0.sequence <= granted.sequence {
-                return Verdict::Replayed;
-            }
+            self.next_claim += 1;
+            let entry = Entry::asked(unchecked(claim), cx.now);
+            self.put(cx, name, Grant::None, Some(entry));
+            return Verdict::Checking(id);
+        };
+        match entry.knows(&claim, cx.now) {
+            Known::Held => return Verdict::Granted,
+            Known::Unchecked(id) => return Verdict::Checking(id),
+            Known::Replayed => return Verdict::Replayed,
+            Known::Other => return Verdict::Refused,
+            Known::New => {}
         }
-        match &grant.checking {
-            Some((checking, _)) if *checking == claim => {}
-            Some(_) => {
-                let older =
-                    |(queued, _): &(SignedClaim, NodeId)| queued.0.sequence < claim.0.sequence;
-                if grant.queued.as_ref().is_none_or(older) {
-                    grant.queued = Some((claim, from));
+        entry.touched = cx.now;
+        self.next_claim += 1;
+        if entry.is_checking() {
+            return match entry.queue(unchecked(claim)) {
+                Some(older) if older.id == id => Verdict::Replayed,
+                Some(older) => {
+                    streams.refuse(cx, &older.claim.0.stream, older.id);
+                    Verdict::Checking(id)
                 }
-            }
-            None => {
-                if !ask(cx, name, &claim) {
-                    return Verdict::Overloaded;
-                }
-                grant.checking = Some((claim, from));
-            }
+                None => Verdict::Checking(id),
+            };
         }
-        Verdict::Checking
+        if self.check(cx, name, unchecked(claim)) {
+            Verdict::Checking(id)
+        } else {
+            Verdict::Overloaded
+        }
     }
 
-    /// Asks about the claim that came while another was checked; true when it did.
-    fn check_queued(&mut self, cx: &mut Cx, name: (NodeId, JobId)) -> bool {
-        let Some(grant) = self.grants.get_mut(&name) else {
+    /// Asks about a claim of a transcoder that is known; false when it can't be asked.
+    fn check(&mut self, cx: &mut Cx, name: Name, claim: Unchecked) -> bool {
+        let Some(mut entry) = self.grants.remove(&name) else {
             return false;
         };
-        let Some((claim, from)) = grant.queued.take() else {
-            return false;
-        };
-        let newest = grant.granted.as_ref().map(|granted| granted.sequence);
-        if newest.is_some_and(|newest| claim.0.sequence <= newest) || !ask(cx, name, &claim) {
-            return false;
+        let from = entry.grant();
+        let asked = ask(cx, name, claim.id, &claim.claim);
+        if asked {
+            entry.renew(claim);
         }
-        grant.checking = Some((claim, from));
-        true
+        self.put(cx, name, from, Some(entry));
+        asked
     }
 
-    /// Forgets the grant that was not claimed for longest, when there are too many.
-    fn make_room(&mut self, cx: &Cx) -> bool {
+    /// Asks about the claim that came while another was checked.
+    fn check_next(&mut self, cx: &mut Cx, streams: &mut Streams, name: Name, claim: Unchecked) {
+        let (id, stream) = (claim.id, claim.claim.0.stream.clone());
+        let asked = match self
+            .grants
+            .get(&name)
+            .map(|e| e.knows(&claim.claim, cx.now))
+        {
+            Some(Known::New) => self.check(cx, name, claim),
+            // The one before it did not hold, and nothing is remembered of it.
+            None if ask(cx, name, id, &claim.claim) => {
+                let entry = Entry::asked(claim, cx.now);
+                self.put(cx, name, Grant::None, Some(entry));
+                true
+            }
+            Some(Known::Held | Known::Unchecked(_) | Known::Replayed | Known::Other) | None => {
+                false
+            }
+        };
+        if !asked {
+            streams.refuse(cx, &stream, id);
+        }
+    }
+
+    /// Nothing is fed or checked for a transcoder and its job any more.
+    fn end(&mut self, cx: &mut Cx, streams: &mut Streams, name: Name) {
+        let Some(entry) = self.grants.remove(&name) else {
+            return;
+        };
+        for claim in entry.unchecked() {
+            streams.refuse(cx, &claim.claim.0.stream, claim.id);
+        }
+        let from = entry.grant();
+        self.put(cx, name, from, entry.end());
+    }
+
+    /// Remembers how far it has come, and tells of it.
+    fn put(&mut self, cx: &mut Cx, (transcoder, job): Name, from: Grant, entry: Option<Entry>) {
+        let to = entry.as_ref().map_or(Grant::None, Entry::grant);
+        if let Some(entry) = entry {
+            self.grants.insert((transcoder, job), entry);
+        }
+        if from != to {
+            cx.observe(Event::GrantChanged {
+                job,
+                transcoder,
+                from,
+                to,
+            });
+        }
+    }
+
+    /// Forgets what is past and was not claimed for longest, when there is too much.
+    fn make_room(&mut self, cx: &mut Cx) -> bool {
         if self.grants.len() < cx.config.max_claims {
             return true;
         }
-        let idle = self
-            .grants
-            .iter()
-            .filter(|(_, grant)| grant.checking.is_none());
-        let oldest = idle
-            .min_by_key(|(_, grant)| grant.touched)
-            .map(|(name, _)| *name);
-        oldest.is_some_and(|name| self.grants.remove(&name).is_some())
+        let all = self.grants.iter();
+        let past = all.filter(|(_, entry)| entry.grant() == Grant::Past);
+        let oldest = past.min_by_key(|(_, entry)| entry.touched);
+        let Some(name) = oldest.map(|(name, _)| *name) else {
+            return false;
+        };
+        self.grants.remove(&name);
+        self.put(cx, name, Grant::Past, None);
+        true
     }
 
-    fn dial(&mut self, cx: &mut Cx, name: (NodeId, JobId), addresses: Vec<AddressText>) {
-        let Some(grant) = self.grants.get_mut(&name) else {
+    fn dial(&mut self, cx: &mut Cx, name: Name, addresses: Vec<AddressText>) {
+        let Some(entry) = self.grants.get_mut(&name) else {
             return;
         };
-        if addresses.is_empty() || grant.dialling.is_some() || cx.links.contains(&name.0) {
-            return;
-        }
-        let old = |at: &Time| cx.now.since(*at) > DIAL_WINDOW;
-        while grant.dials.front().is_some_and(old) {
-            grant.dials.pop_front();
-        }
-        if grant.dials.len() >= cx.config.max_dials_per_minute {
+        if addresses.is_empty()
+            || cx.links.contains(&name.0)
+            || !entry.may_dial(cx.config.max_dials_per_minute, cx.now)
+        {
             return;
         }
         let dial = cx.dial_id();
-        grant.dials.push_back(cx.now);
-        grant.dialling = Some(dial);
+        entry.dial(dial, cx.now);
         self.dials.insert(dial, name);
         cx.stats.dials += 1;
         cx.emit(Output::Dial {
@@ -303,6 +345,8 @@ impl Feeds {
             addresses,
         });
     }
+
+    // ---- relays --------------------------------------------------------------------
 
     fn at_relay(&mut self, cx: &mut Cx, streams: &mut Streams, from: NodeId, sub: TranscodeSub) {
         let stream = sub.claim.stream.clone();
@@ -370,16 +414,21 @@ impl Feeds {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Granted,
-    Checking,
+    Checking(ClaimId),
     Replayed,
+    Refused,
     Overloaded,
 }
 
-fn ask(cx: &mut Cx, name: (NodeId, JobId), claim: &SignedClaim) -> bool {
+fn ask(cx: &mut Cx, (transcoder, job): Name, id: ClaimId, claim: &SignedClaim) -> bool {
     let question = Question::CheckClaim {
         claim: claim.0.clone(),
         signature: claim.1,
     };
-    let (transcoder, job) = name;
-    cx.ask(question, Asked::CheckClaim { transcoder, job })
+    let asked = Asked::CheckClaim {
+        transcoder,
+        job,
+        claim: id,
+    };
+    cx.ask(question, asked)
 }

@@ -31,6 +31,7 @@ mod timers;
 mod view;
 
 pub use config::{Backoff, Config};
+pub use feed::Grant;
 pub use input::{Answer, AskId, Command, CommandId, DialId, Input, Link};
 pub use node::Node;
 pub use output::{

@@ -169,14 +169,14 @@ impl Node {
                 let stream = body.value().stream.clone();
                 let result = self.streams.finish(cx, body);
                 if result.is_ok() {
-                    self.feeds.on_finished(&stream);
+                    self.feeds.on_over(cx, &mut self.streams, &stream);
                 }
                 result
             }
             Command::Unpublish { stream } => {
                 let result = self.streams.unpublish(cx, &stream);
                 if result.is_ok() {
-                    self.feeds.on_finished(&stream);
+                    self.feeds.on_over(cx, &mut self.streams, &stream);
                 }
                 result
             }
@@ -494,7 +494,11 @@ impl Node {
                 };
                 self.streams.on_claim(cx, &stream, job, claim);
             }
-            Asked::CheckClaim { transcoder, job } => {
+            Asked::CheckClaim {
+                transcoder,
+                job,
+                claim,
+            } => {
                 let addresses = if let Answer::ClaimGranted { addresses } = given {
                     Some(addresses)
                 } else {
@@ -502,7 +506,7 @@ impl Node {
                 };
                 let name = (transcoder, job);
                 self.feeds
-                    .on_checked(cx, &mut self.streams, name, addresses);
+                    .on_checked(cx, &mut self.streams, name, claim, addresses);
             }
             Asked::CheckResult {
                 to,

@@ -9,6 +9,7 @@ use headwater_proto::{
 
 use crate::{
     asks::{Asks, asks},
+    feed::Grant,
     input::{AskId, CommandId, DialId},
     streams::Stage,
 };
@@ -360,6 +361,17 @@ pub enum Event {
         from: Stage,
         /// How far it has come.
         to: Stage,
+    },
+    /// The claims of a transcoder to a job of this broadcaster have come to another state.
+    GrantChanged {
+        /// The job.
+        job: JobId,
+        /// The transcoder.
+        transcoder: NodeId,
+        /// How far they had come.
+        from: Grant,
+        /// How far they have come.
+        to: Grant,
     },
     /// A transcoder's claim was granted and it is being fed.
     FeedStarted {

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     config::Config,
     cx::Cx,
+    feed::ClaimId,
     output::{MESSAGE_OVERHEAD, Priority},
     time::Time,
 };
@@ -32,7 +33,7 @@ pub(crate) enum Hold {
     /// Nothing.
     Free,
     /// The claim it came with has not been checked.
-    Claim(NodeId, JobId),
+    Claim(ClaimId),
 }
 
 /// How far one slot has been sent.

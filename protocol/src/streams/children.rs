@@ -45,6 +45,7 @@ use super::{
 use crate::{
     config::Config,
     cx::Cx,
+    feed::ClaimId,
     output::{Event, Priority},
     time::Time,
 };
@@ -212,11 +213,16 @@ impl Stream {
         introduce(cx, other, request, peer);
     }
 
-    /// Lets a child go that a claim held back, for its job, and raises one that was here
-    /// before.
-    pub(crate) fn release(&mut self, cx: &mut Cx, transcoder: NodeId, job: JobId) {
+    /// Lets the children go that a claim held back, for its job, and raises the transcoder
+    /// itself if it was here before.
+    pub(crate) fn release(
+        &mut self,
+        cx: &mut Cx,
+        claim: ClaimId,
+        (transcoder, job): (NodeId, JobId),
+    ) {
         for child in self.children.values_mut() {
-            let held = child.hold == Hold::Claim(transcoder, job);
+            let held = child.hold == Hold::Claim(claim);
             let direct = child.peer == transcoder && child.feed.is_none();
             if held || (direct && child.hold == Hold::Free) {
                 child.hold = Hold::Free;
@@ -229,18 +235,14 @@ impl Stream {
     }
 
     /// Turns children away that wait for a claim which does not hold.
-    pub(crate) fn refuse(&mut self, cx: &mut Cx, transcoder: NodeId, job: JobId) {
-        let held = |child: &Child| child.hold == Hold::Claim(transcoder, job);
-        self.turn_away(cx, held);
+    pub(crate) fn refuse(&mut self, cx: &mut Cx, claim: ClaimId) {
+        self.turn_away(cx, |child| child.hold == Hold::Claim(claim));
     }
 
     /// Ends what a job is fed; `other` is another job that the same feed serves.
     pub(crate) fn revoke(&mut self, cx: &mut Cx, name: (NodeId, JobId), other: Option<JobId>) {
         let Some(other) = other else {
-            let fed = |child: &Child| {
-                child.feed == Some(name) || child.hold == Hold::Claim(name.0, name.1)
-            };
-            return self.turn_away(cx, fed);
+            return self.turn_away(cx, |child| child.feed == Some(name));
         };
         for child in self.children.values_mut() {
             if child.feed == Some(name) {

@@ -30,6 +30,7 @@ pub(crate) use upstream::SignedClaim;
 
 use crate::{
     cx::{Cx, Retry},
+    feed::ClaimId,
     links::Subs,
     output::{CommandError, Failure},
     time::Time,
@@ -429,19 +430,25 @@ impl Streams {
     }
 
     /// The driver granted a claim.
-    pub(crate) fn release(&mut self, cx: &mut Cx, id: &StreamId, transcoder: NodeId, job: JobId) {
+    pub(crate) fn release(
+        &mut self,
+        cx: &mut Cx,
+        id: &StreamId,
+        claim: ClaimId,
+        name: (NodeId, JobId),
+    ) {
         if let Some(key) = self.keys.get(id).copied() {
             self.with(cx, key, |stream, cx| {
-                stream.release(cx, transcoder, job);
+                stream.release(cx, claim, name);
                 stream.pump_children(cx);
             });
         }
     }
 
-    /// The driver refused a claim.
-    pub(crate) fn refuse(&mut self, cx: &mut Cx, id: &StreamId, transcoder: NodeId, job: JobId) {
+    /// A claim does not hold, or is checked no more.
+    pub(crate) fn refuse(&mut self, cx: &mut Cx, id: &StreamId, claim: ClaimId) {
         if let Some(key) = self.keys.get(id).copied() {
-            self.with(cx, key, |stream, cx| stream.refuse(cx, transcoder, job));
+            self.with(cx, key, |stream, cx| stream.refuse(cx, claim));
         }
     }
 

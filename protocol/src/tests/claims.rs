@@ -171,7 +171,7 @@ fn a_revoked_job_is_fed_no_more_and_another_takes_over() {
 
     let job = JobId(1);
     world.hosts[0].claims = super::world::ClaimPolicy::Refuse;
-    world.must(0, Command::RevokeClaim { transcoder, job });
+    world.revoke(0, transcoder, job);
     world.run(50);
     assert!(world.children(0, &stream).is_empty());
     let ended = Event::FeedEnded {

@@ -52,6 +52,8 @@ pub(crate) struct Host {
     pub(crate) dials: usize,
     pub(crate) asked: Vec<Question>,
     pub(crate) claims: ClaimPolicy,
+    /// Transcoders and jobs whose claim its driver has granted, until they are revoked.
+    pub(crate) granted: BTreeSet<(NodeId, JobId)>,
     /// Whether others reach it when they dial.
     pub(crate) dialable: bool,
     pub(crate) sequence: u64,
@@ -238,6 +240,7 @@ impl World {
             dials: 0,
             asked: Vec::new(),
             claims: ClaimPolicy::Grant,
+            granted: BTreeSet::new(),
             dialable: true,
             sequence: 0,
             finds: Vec::new(),
@@ -492,7 +495,10 @@ impl World {
                 let before = self.hosts[host].replies.insert(id, result);
                 assert!(before.is_none(), "one reply for each command");
             }
-            Output::Observe(event) => self.hosts[host].events.push(event),
+            Output::Observe(event) => {
+                assert_listed(&event);
+                self.hosts[host].events.push(event);
+            }
         }
     }
 
@@ -521,12 +527,19 @@ impl World {
             Question::CheckClaim { claim, .. } => match host.claims {
                 ClaimPolicy::Refuse => Answer::ClaimRefused,
                 ClaimPolicy::RefuseJob(job) if job == claim.job => Answer::ClaimRefused,
-                ClaimPolicy::Grant | ClaimPolicy::RefuseJob(_) => Answer::ClaimGranted {
-                    addresses: vec![address],
-                },
+                ClaimPolicy::Grant | ClaimPolicy::RefuseJob(_) => {
+                    host.granted.insert((claim.transcoder, claim.job));
+                    Answer::ClaimGranted {
+                        addresses: vec![address],
+                    }
+                }
                 ClaimPolicy::Ignore => return None,
             },
-            Question::CheckResult { .. } => Answer::Result { accepted: true },
+            Question::CheckResult { body } => {
+                let name = (body.value().transcoder, body.value().job);
+                let accepted = host.granted.contains(&name);
+                Answer::Result { accepted }
+            }
             Question::Status => {
                 let status = NodeStatus {
                     node: host.id,
@@ -601,6 +614,12 @@ impl World {
     pub(crate) fn must(&mut self, host: usize, command: Command) {
         let id = self.command(host, command);
         assert_eq!(self.hosts[host].replies.get(&id), Some(&Ok(Reply::Done)));
+    }
+
+    /// A broadcaster hears that a job is not a transcoder's any more.
+    pub(crate) fn revoke(&mut self, host: usize, transcoder: NodeId, job: JobId) {
+        self.hosts[host].granted.remove(&(transcoder, job));
+        self.must(host, Command::RevokeClaim { transcoder, job });
     }
 
     /// Gives a command that must be refused.
@@ -744,6 +763,22 @@ impl World {
             renditions: Vec::new(),
         };
         Signed::sign(master, &self.hosts[0].key)
+    }
+}
+
+/// A change of state that is told is one that the tables list.
+fn assert_listed(event: &Event) {
+    match event {
+        Event::StageChanged { from, to, .. } => {
+            assert!(from.leads_to(*to), "{from:?} does not lead to {to:?}");
+        }
+        Event::GrantChanged { from, to, .. } => {
+            assert!(from.leads_to(*to), "{from:?} does not lead to {to:?}");
+        }
+        Event::ParentChanged { .. }
+        | Event::FeedStarted { .. }
+        | Event::FeedEnded { .. }
+        | Event::Misbehaved { .. } => {}
     }
 }
 

@@ -55,7 +55,8 @@ pub enum Rule {
     FalseAccusation,
     /// Only what a claim that holds allows is dialled.
     Dial,
-    /// The feed of a job goes from stage to stage as the table of stages says.
+    /// The feed of a job goes from stage to stage as the table of stages says, and the claims
+    /// of a transcoder from state to state as that of grants says.
     Stage,
     /// Two nodes feed a transcoder no longer than it takes to choose one.
     TwoFeeds,

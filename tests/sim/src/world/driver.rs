@@ -160,6 +160,13 @@ impl World {
                     self.checks.breach(self.now(), host, Rule::Stage, seen);
                 }
             }
+            Observed::GrantChanged { from, to, .. } => {
+                self.note(host, 0x2d, *to as u64);
+                if !from.leads_to(*to) {
+                    let seen = || format!("a grant goes from {from:?} to {to:?}");
+                    self.checks.breach(self.now(), host, Rule::Stage, seen);
+                }
+            }
             Observed::FeedStarted {
                 transcoder, direct, ..
             } => {
