@@ -104,8 +104,9 @@ pub struct Config {
     pub pending_ack_after: Duration,
     /// First and longest pause between attempts of a subscriber. Default 250 ms, 2 s.
     pub retry: Backoff,
-    /// First and longest pause between TranscodeSubs and between TranscodeResponses.
-    /// Default 500 ms, 10 s.
+    /// First and longest pause between TranscodeSubs and between TranscodeResponses. The
+    /// longest is also how soon a job is fed whose broadcaster is back after a long time.
+    /// Default 500 ms, 1 s.
     pub job_retry: Backoff,
     /// A result that was acknowledged is repeated after this long, so that the
     /// broadcaster notices when it no longer comes. Default 3 s.
@@ -239,7 +240,7 @@ impl Default for Config {
             },
             job_retry: Backoff {
                 first: Duration::from_millis(500),
-                cap: Duration::from_secs(10),
+                cap: Duration::from_secs(1),
             },
             respond_heartbeat: Duration::from_secs(3),
             linger: Duration::from_secs(3),

@@ -88,6 +88,8 @@ pub(crate) struct Cx {
     pub(crate) ring_bytes: usize,
     /// Jobs whose result was answered: taken, or not.
     pub(crate) job_results: Vec<(JobId, bool)>,
+    /// Jobs that are fed and were not before.
+    pub(crate) jobs_fed: Vec<JobId>,
     /// Neighbours over the limit of violations.
     pub(crate) condemned: Vec<NodeId>,
     pub(crate) dials: Dials,
@@ -112,6 +114,7 @@ impl Cx {
             stats: Stats::default(),
             ring_bytes: 0,
             job_results: Vec::new(),
+            jobs_fed: Vec::new(),
             condemned: Vec::new(),
             dials: Dials::default(),
             lookups: Lookups::default(),

@@ -95,12 +95,19 @@ impl Jobs {
         cx.timers.set(Timer::Job(id), Some(at));
     }
 
+    /// The job is fed again: its broadcaster may have forgotten the result.
+    pub(crate) fn on_fed(&mut self, id: JobId) -> Option<Signed<TranscodeResult>> {
+        let job = self.0.get_mut(&id)?;
+        job.retry.reset();
+        job.result.clone()
+    }
+
     /// The result that is to be sent again now.
     pub(crate) fn due(&self, id: JobId) -> Option<Signed<TranscodeResult>> {
         self.0.get(&id)?.result.clone()
     }
 
-    #[cfg(test)]
+    /// The source of a job that is held.
     pub(crate) fn stream(&self, id: JobId) -> Option<StreamId> {
         Some(self.0.get(&id)?.stream.clone())
     }

@@ -568,8 +568,16 @@ impl Node {
 
     /// Does what one part of the node left for another.
     fn after(&mut self) {
+        for job in std::mem::take(&mut self.cx.jobs_fed) {
+            if let Some(body) = self.jobs.on_fed(job) {
+                self.request(What::Response(body), Requester::Job(job), MAX_HOPS);
+            }
+        }
         for (job, done) in std::mem::take(&mut self.cx.job_results) {
             self.jobs.on_result(&mut self.cx, job, done);
+            if let Some(stream) = self.jobs.stream(job).filter(|_| !done) {
+                self.streams.on_result_refused(&mut self.cx, &stream, job);
+            }
         }
         while let Some(peer) = self.cx.condemned.pop() {
             if self.cx.links.contains(&peer) {

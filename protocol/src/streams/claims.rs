@@ -11,6 +11,7 @@
 //! | Searching | that of the leading job as the subscription, to the next hop | in the next attempt |
 //! | Asked | that of the leading job as the subscription again, to the same neighbour | after [`crate::Config::job_retry`] |
 //! | fed by relays | beside the subscription, towards the broadcaster | after [`crate::Config::claim_refresh`] |
+//! | fed, and the broadcaster does not take the job's result | beside the subscription: the broadcaster may have forgotten it | at once |
 //! | any, with the broadcaster linked | once, over that link | when the link is lost: at once |
 //!
 //! Jobs that do not lead claim beside the subscription in every stage. Every claim is asked
@@ -144,6 +145,15 @@ impl Claims {
         }
     }
 
+    /// The broadcaster seems to know nothing of a job's claim.
+    fn forgotten(&mut self, cx: &Cx, job: JobId) {
+        if let Some(claim) = self.jobs.get_mut(&job)
+            && claim.progress != Progress::Making
+        {
+            claim.progress = Progress::Due(cx.now);
+        }
+    }
+
     pub(crate) fn next_due(&self) -> Option<Time> {
         let due = |claim: &Claim| match claim.progress {
             Progress::Due(at) => Some(at),
@@ -173,6 +183,14 @@ impl Stream {
                 Progress::Waits => Progress::Due(claim.retry.schedule(cx)),
                 as_it_is @ (Progress::Due(_) | Progress::Making | Progress::Told) => as_it_is,
             };
+        }
+    }
+
+    /// A job's result was not taken, though the job is fed.
+    pub(crate) fn on_result_refused(&mut self, cx: &mut Cx, job: JobId) {
+        if self.stage.is_fed() {
+            self.claims.forgotten(cx, job);
+            self.claim_again(cx);
         }
     }
 

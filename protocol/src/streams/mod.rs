@@ -205,6 +205,7 @@ impl Streams {
                 Some(job) => {
                     stream.claims.end(job);
                     let had = stream.local.jobs.remove(&job);
+                    stream.end_measuring(cx);
                     stream.seek_without_claim(cx);
                     had
                 }
@@ -229,6 +230,13 @@ impl Streams {
             return;
         };
         self.with(cx, key, |stream, cx| stream.on_claim(cx, job, claim));
+    }
+
+    /// The broadcaster did not take a job's result.
+    pub(crate) fn on_result_refused(&mut self, cx: &mut Cx, id: &StreamId, job: JobId) {
+        if let Some(key) = self.keys.get(id).copied() {
+            self.with(cx, key, |stream, cx| stream.on_result_refused(cx, job));
+        }
     }
 
     /// The driver has looked for somebody closer to a node.

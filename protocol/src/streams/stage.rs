@@ -199,6 +199,9 @@ impl Stream {
             }
         }
         let from = std::mem::replace(&mut self.stage, to);
+        if !from.is_fed() && to.is_fed() {
+            cx.jobs_fed.extend(&self.local.jobs);
+        }
         match (from.is_fed(), to.is_fed()) {
             (_, true) if to == Stage::Direct || !from.is_fed() => self.claims_fed(cx),
             (_, false) => self.claims.unfed(cx, to),
@@ -275,6 +278,21 @@ impl Stream {
         up.parents.remove(index);
         close_up(cx, peer, request, true);
         self.pass_direct(cx.now + cx.config.direct_again);
+    }
+
+    /// A job has stopped. When it was the last, nobody chooses between the owner's own link
+    /// and the relays any more, and who feeds goes on.
+    pub(crate) fn end_measuring(&mut self, cx: &mut Cx) {
+        let Source::Remote(up) = &mut self.source else {
+            return;
+        };
+        let direct = |index: &usize| up.parents[*index].role == Role::Rival(Rivalry::Direct);
+        if let Some(index) = up.rival().filter(direct)
+            && self.local.jobs.is_empty()
+        {
+            let rival = up.parents.remove(index);
+            close_up(cx, rival.peer, rival.request, true);
+        }
     }
 
     /// The owner's own link is not tried again before that time.

@@ -179,3 +179,28 @@ fn a_stopped_job_leaves_nothing_to_feed() {
 
     assert_eq!(stages(&mut world), [Stage::Idle]);
 }
+
+#[test]
+fn a_job_that_stops_while_two_feed_it_leaves_one_to_the_viewer() {
+    let mut world = network();
+    let stream = world.publish();
+    world.start_job(2, 1, &stream);
+    world.subscribe(2, &stream);
+    world.run(300);
+    world.append(0, &stream, 0, 0);
+    world.run(50);
+    assert_eq!(stages(&mut world).last(), Some(&Stage::Both));
+
+    world.must(2, crate::Command::StopJob { job: JobId(1) });
+    (1..4).for_each(|part| world.append(0, &stream, 0, part));
+    world.stream(&stream, 1..4);
+
+    assert_eq!(world.parent(2, &stream), Some(1));
+    assert_eq!(world.children(0, &stream), [1]);
+    world.assert_whole(2, &stream, 0..4);
+    world.start_job(2, 1, &stream);
+    world.run(300);
+    world.stream(&stream, 4..8);
+    let again = [Stage::Idle, Stage::Relayed, Stage::Offered, Stage::Both];
+    assert_eq!(stages(&mut world)[..4], again);
+}

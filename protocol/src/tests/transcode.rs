@@ -388,3 +388,48 @@ fn results_of_others_are_refused() {
     let refused = world.refused(3, Command::Respond { body });
     assert_eq!(refused, CommandError::UnknownStream(stream));
 }
+
+#[test]
+fn a_result_is_told_again_as_soon_as_its_job_is_fed_again() {
+    let mut world = network();
+    world.hosts[2].dialable = false;
+    let stream = world.publish();
+    world.set_master(1);
+    world.start_job(2, 1, &stream);
+    world.run(300);
+    let body = result(&world, &stream, 1);
+    world.must(2, Command::Respond { body });
+    world.stream(&stream, 0..2);
+    world.cut(1, 2);
+    world.run(6000);
+    let before = world.sent(2, 1, is_response);
+
+    world.connect(1, 2);
+    world.run(100);
+
+    assert_eq!(world.parent(2, &stream), Some(1));
+    assert_eq!(world.sent(2, 1, is_response), before + 1);
+}
+
+#[test]
+fn a_broadcaster_that_has_forgotten_a_claim_has_it_again_when_it_refuses_the_result() {
+    let mut world = network();
+    world.hosts[2].dialable = false;
+    let stream = world.publish();
+    world.set_master(1);
+    world.subscribe(3, &stream);
+    world.run(200);
+    world.start_job(2, 1, &stream);
+    world.run(300);
+    let body = result(&world, &stream, 1);
+    world.must(2, Command::Respond { body });
+    // By now the claim is refreshed once in a minute.
+    world.run(120_000);
+    let name = (world.id(2), JobId(1));
+    assert!(world.hosts[0].granted.contains(&name));
+
+    world.revoke(0, name.0, name.1);
+    world.run(4500);
+
+    assert!(world.hosts[0].granted.contains(&name));
+}

@@ -1,9 +1,9 @@
 //! Streams that are made no more, have not ended, and may come again.
 
-use headwater_proto::Roles;
+use headwater_proto::{JobId, Roles};
 
 use super::world::{ClaimPolicy, PARTS, World, at};
-use crate::{Command, CommandError, Delivery, Failure};
+use crate::{Command, CommandError, Delivery, Event, Failure};
 
 fn unpublish(world: &mut World, stream: &headwater_proto::StreamId) {
     let stream = stream.clone();
@@ -131,6 +131,32 @@ fn network() -> World {
         ..Roles::default()
     };
     world
+}
+
+#[test]
+fn a_job_is_fed_again_when_its_source_comes_again() {
+    let mut world = network();
+    let stream = world.publish();
+    world.start_job(2, 1, &stream);
+    world.run(300);
+    world.stream(&stream, 0..4);
+    assert_eq!(world.parent(2, &stream), Some(0));
+
+    unpublish(&mut world, &stream);
+    world.run(5000);
+    let ended = Event::FeedEnded {
+        job: JobId(1),
+        transcoder: world.id(2),
+        direct: true,
+    };
+    assert!(world.hosts[0].events.contains(&ended));
+    come_again(&mut world, &stream);
+    world.run(2000);
+    world.stream(&stream, 6..8);
+
+    let last = at(7, PARTS - 1);
+    assert_eq!(world.delivered(2, &stream).last(), Some(&last));
+    assert_eq!(world.gaps(2), [(at(4, 0), at(6, 0))]);
 }
 
 #[test]
