@@ -96,6 +96,8 @@ pub struct Host {
     pub parents: Vec<(u32, HostIx)>,
     /// The broadcast whose source it transcodes, and how often it has claimed it.
     pub job: Option<(u32, u64)>,
+    /// The ledger has taken the job from it.
+    pub revoked: bool,
     /// Transcoders whose claim its driver has granted.
     pub granted: Vec<NodeId>,
     /// Neighbours whose link is gone, of which its node will learn when it goes on.
@@ -159,6 +161,7 @@ impl Host {
             sessions: Vec::new(),
             parents: Vec::new(),
             job: None,
+            revoked: false,
             granted: Vec::new(),
             lost: Vec::new(),
             maintenance_due: false,

@@ -33,6 +33,9 @@ pub struct Measure {
     pub join: Histogram,
     /// Milliseconds from the start of a job to its first direct feed.
     pub direct: Histogram,
+    /// Milliseconds from the first part of a broadcast that goes on after a pause until a
+    /// part of it is delivered to a transcoder.
+    pub resumed: Histogram,
     /// Links between owner and viewer when its first part came.
     pub hops: Histogram,
     /// Links that requests took which reached their target.

@@ -125,6 +125,8 @@ pub struct Broadcast {
     pub ended: bool,
     /// Its owner's node knows of it.
     pub open: bool,
+    /// Its owner makes it no more for the time being.
+    pub withdrawn: bool,
     key: SigningKey,
 }
 
@@ -143,6 +145,7 @@ impl Broadcast {
             media_bytes: 0,
             ended: false,
             open: false,
+            withdrawn: false,
             key,
         }
     }
@@ -175,8 +178,8 @@ impl Broadcast {
         self.begins + std::time::Duration::from_millis(number * shape.part_ms)
     }
 
-    /// The owner was started anew: it goes on with the next segment, and what would have
-    /// been published meanwhile never is. Returns when its first part is complete.
+    /// The owner was started anew, or takes the stream up again: it goes on with the next
+    /// segment, and what would have been published meanwhile never is. Returns when its first part is complete.
     pub fn resume(&mut self, shape: &Shape, now: Time) -> Time {
         self.open = false;
         while self.due(shape, self.published) <= now || shape.position(self.published).part > 0 {

@@ -76,6 +76,9 @@ pub struct Report {
     pub delay_ms: Summary,
     /// Milliseconds from the start of a job until its transcoder is fed directly.
     pub direct_ms: Summary,
+    /// Milliseconds from the first part of a broadcast that goes on after a pause until a
+    /// transcoder has one.
+    pub resumed_ms: Summary,
     /// Milliseconds until viewers played again.
     pub recovery_ms: Recovery,
     /// Share of all bytes that is neither parts nor chunks.
@@ -170,6 +173,7 @@ impl Report {
             join_ms: m.join.summary(),
             delay_ms: m.delay.summary(),
             direct_ms: m.direct.summary(),
+            resumed_ms: m.resumed.summary(),
             recovery_ms: Recovery {
                 times: m.recovery.summary(),
                 lost,

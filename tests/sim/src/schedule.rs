@@ -83,6 +83,14 @@ pub enum Deed {
     Cut(Vec<usize>),
     /// The links of these transcoders to the broadcaster of their job are reset.
     CutDirect(Vec<HostIx>),
+    /// These broadcasters make their stream no more.
+    Withdraw(Vec<HostIx>),
+    /// These broadcasters go on with their stream.
+    Republish(Vec<HostIx>),
+    /// The ledger takes their jobs from these transcoders.
+    Revoke(Vec<HostIx>),
+    /// The ledger gives their jobs back to these transcoders.
+    Assign(Vec<HostIx>),
 }
 
 /// The deeds of a run, in order of time.
@@ -196,6 +204,14 @@ fn go_wrong(
             (Deed::Slow(hosts.clone()), Deed::Hasten(hosts))
         }
         FaultKind::Partition => (Deed::Partition(hosts()), Deed::Heal),
+        FaultKind::Withdraw => {
+            let hosts = hosts();
+            (Deed::Withdraw(hosts.clone()), Deed::Republish(hosts))
+        }
+        FaultKind::Revoke => {
+            let hosts = hosts();
+            (Deed::Revoke(hosts.clone()), Deed::Assign(hosts))
+        }
         FaultKind::Direct => return deeds.push((from, Deed::CutDirect(hosts()))),
         FaultKind::Parent => {
             let count = fault.amount.of(scenario.nodes as usize);
@@ -226,8 +242,8 @@ fn go_wrong(
 /// The nodes out of which a fault chooses, by number.
 const fn concerned(scenario: &Scenario, kind: FaultKind) -> std::ops::Range<u32> {
     match kind {
-        FaultKind::Broadcaster => 0..scenario.broadcasters,
-        FaultKind::Transcoder | FaultKind::Direct => {
+        FaultKind::Broadcaster | FaultKind::Withdraw => 0..scenario.broadcasters,
+        FaultKind::Transcoder | FaultKind::Direct | FaultKind::Revoke => {
             scenario.nodes - scenario.transcoders..scenario.nodes
         }
         FaultKind::Crash
@@ -271,6 +287,28 @@ mod tests {
         assert_eq!(frozen, thawed);
         assert_eq!(frozen.len(), 9);
         assert!(!frozen.contains(&HostIx(0)), "broadcasters go on");
+    }
+
+    #[test]
+    fn a_job_is_given_back_to_the_transcoder_it_was_taken_from() {
+        let scenario = Scenario {
+            nodes: 100,
+            transcoders: 4,
+            faults: vec!["revoke:2@5s+3s".parse().unwrap()],
+            ..Scenario::default()
+        };
+        let deeds = schedule(&scenario, &[], 300);
+        let faults = deeds
+            .iter()
+            .filter(|(_, deed)| !matches!(deed, Deed::StartJob { .. }));
+        let faults: Vec<_> = faults.map(|(_, deed)| deed.clone()).collect();
+        let [Deed::Revoke(taken), Deed::Assign(given)] = &faults[..] else {
+            panic!("{faults:?}");
+        };
+
+        assert_eq!(taken, given);
+        assert_eq!(taken.len(), 2);
+        assert!(taken.iter().all(|host| host.0 >= 96));
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub struct Session {
     pub doubled: Option<Time>,
     /// A fault cut it off: when.
     pub cut_off: Option<Time>,
+    /// It is a job's whose broadcast goes on after a pause: from when on.
+    pub resumed: Option<Time>,
     /// It has an init.
     init: bool,
 }
@@ -68,6 +70,7 @@ impl Session {
             fed_directly: false,
             doubled: None,
             cut_off: None,
+            resumed: None,
             init: false,
         }
     }

@@ -58,6 +58,8 @@ pub enum Rule {
     /// The feed of a job goes from stage to stage as the table of stages says, and the claims
     /// of a transcoder from state to state as that of grants says.
     Stage,
+    /// Nobody is fed for a job that is not its.
+    Feed,
     /// Two nodes feed a transcoder no longer than it takes to choose one.
     TwoFeeds,
 }

@@ -128,7 +128,7 @@ pub(super) struct ScenarioArgs {
     #[arg(long, value_delimiter = ',')]
     hostility: Vec<Hostility>,
     /// KIND:AMOUNT@TIME[+LASTING][/EVERY]; KIND is crash, vanish, parent, freeze, slow,
-    /// partition, cut, broadcaster, transcoder or direct
+    /// partition, cut, broadcaster, transcoder, direct, withdraw or revoke
     #[arg(long, value_delimiter = ',', visible_alias = "fault")]
     faults: Vec<Fault>,
     /// Only these of the things that --list shows

@@ -41,6 +41,9 @@ pub(super) fn report(report: &Report) -> String {
     if report.direct_ms.count > 0 {
         line("job to direct feed", figures(&report.direct_ms, " ms"));
     }
+    if report.resumed_ms.count > 0 {
+        line("broadcast to job again", figures(&report.resumed_ms, " ms"));
+    }
     if report.recovery_ms.times.count + report.recovery_ms.lost > 0 {
         let recovery = &report.recovery_ms;
         line("recovery", figures(&recovery.times, " ms"));

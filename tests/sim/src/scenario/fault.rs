@@ -30,6 +30,10 @@ pub enum FaultKind {
     Transcoder,
     /// Links between transcoders and the broadcaster of their job are reset.
     Direct,
+    /// Broadcasters make their stream no more, and later go on with it.
+    Withdraw,
+    /// Jobs are taken from their transcoders, and later given back to the same.
+    Revoke,
 }
 
 /// How many of those that there are.
@@ -92,7 +96,7 @@ pub enum FaultError {
     Every,
 }
 
-const KINDS: [(&str, FaultKind); 10] = [
+const KINDS: [(&str, FaultKind); 12] = [
     ("crash", FaultKind::Crash),
     ("vanish", FaultKind::Vanish),
     ("parent", FaultKind::Parent),
@@ -103,6 +107,8 @@ const KINDS: [(&str, FaultKind); 10] = [
     ("broadcaster", FaultKind::Broadcaster),
     ("transcoder", FaultKind::Transcoder),
     ("direct", FaultKind::Direct),
+    ("withdraw", FaultKind::Withdraw),
+    ("revoke", FaultKind::Revoke),
 ];
 
 fn kinds() -> String {

@@ -29,8 +29,9 @@ impl World {
         };
         let number = self.broadcasts[broadcast as usize].published;
         let early = self.broadcasts[broadcast as usize].due(self.shape(), number) > self.now();
-        if early || !self.hosts[owner.at()].is_up() {
-            // Its owner has been started anew since, or will be.
+        let withdrawn = self.broadcasts[broadcast as usize].withdrawn;
+        if early || withdrawn || !self.hosts[owner.at()].is_up() {
+            // Its owner has gone on with a later part since, or will.
             return;
         }
         let stream = self.broadcasts[broadcast as usize].stream.clone();
@@ -117,6 +118,41 @@ impl World {
                 }
                 self.cut_off();
             }
+            Deed::Withdraw(owners) => owners.into_iter().for_each(|owner| self.withdraw(owner)),
+            Deed::Republish(owners) => {
+                for owner in owners {
+                    let withdrawn = &mut self.broadcasts[owner.at()].withdrawn;
+                    if std::mem::take(withdrawn) && self.hosts[owner.at()].is_up() {
+                        self.resume(owner);
+                    }
+                }
+            }
+            Deed::Revoke(transcoders) => self.assign(&transcoders, false),
+            Deed::Assign(transcoders) => self.assign(&transcoders, true),
+        }
+    }
+
+    /// A broadcaster makes its stream no more for the time being.
+    fn withdraw(&mut self, owner: HostIx) {
+        let broadcast = &mut self.broadcasts[owner.at()];
+        broadcast.withdrawn = true;
+        if std::mem::take(&mut broadcast.open) && self.hosts[owner.at()].is_up() {
+            let stream = broadcast.stream.clone();
+            self.command(owner, Command::Unpublish { stream });
+        }
+    }
+
+    /// A broadcaster goes on with its stream. Broadcasts are numbered as their owners are.
+    fn resume(&mut self, owner: HostIx) {
+        let Some(broadcast) = self.broadcasts.get_mut(owner.at()) else {
+            return;
+        };
+        let next = broadcast.resume(&self.shape, self.now);
+        self.events.push(next, Event::Part(owner.0));
+        let open = self.sessions.iter_mut().filter(|s| s.until.is_none());
+        for session in open.filter(|s| s.broadcast == owner.0) {
+            let job = self.hosts[session.host.at()].job;
+            session.resumed = job.map(|_| next);
         }
     }
 
@@ -129,7 +165,7 @@ impl World {
         self.command(host, Command::Subscribe { stream, from: None });
     }
 
-    fn start_job(&mut self, host: HostIx, broadcast: u32) {
+    pub(super) fn start_job(&mut self, host: HostIx, broadcast: u32) {
         if !self.hosts[host.at()].is_up() {
             return;
         }
@@ -152,6 +188,10 @@ impl World {
         }
         let stream = self.broadcasts[broadcast as usize].stream.clone();
         self.command(host, Command::Unsubscribe { stream });
+        self.close_session(host, broadcast);
+    }
+
+    pub(super) fn close_session(&mut self, host: HostIx, broadcast: u32) {
         let now = self.now();
         let sessions = &mut self.sessions;
         self.hosts[host.at()].sessions.retain(|number| {
@@ -227,14 +267,14 @@ impl World {
             }
             self.hosts[host.at()].maintenance_due = false;
             self.maintain_soon(host);
-            if let Some(broadcast) = self.broadcasts.get_mut(host.at()) {
-                // Broadcasts are numbered as their owners are.
-                let next = broadcast.resume(&self.shape, now);
-                self.events.push(next, Event::Part(host.0));
+            if self.broadcasts.get(host.at()).is_some_and(|b| !b.withdrawn) {
+                self.resume(host);
             }
             // Its job, or its viewer, comes back with it.
             if let Some((broadcast, _)) = self.hosts[host.at()].job {
-                self.start_job(host, broadcast);
+                if !self.hosts[host.at()].revoked {
+                    self.start_job(host, broadcast);
+                }
                 continue;
             }
             let watched = self.sessions.iter().rev().find(|s| s.host == host);

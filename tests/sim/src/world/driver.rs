@@ -171,7 +171,7 @@ impl World {
                 transcoder, direct, ..
             } => {
                 self.note(host, 0x2a, u64::from(*direct));
-                self.feed_started(transcoder, *direct);
+                self.feed_started(host, transcoder, *direct);
             }
             Observed::FeedEnded { direct, .. } => self.note(host, 0x2b, u64::from(*direct)),
         }

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use headwater_proto::{JobId, NodeId, TranscodeClaim};
-use headwater_protocol::Answer;
+use headwater_protocol::{Answer, Command};
 
 use super::{Event, World};
 use crate::{checks::Rule, host::HostIx};
@@ -16,6 +16,8 @@ use crate::{checks::Rule, host::HostIx};
 const VALID_MS: u64 = 60_000;
 /// Time between two looks at who feeds transcoders.
 const FEEDS: Duration = Duration::from_millis(250);
+/// Nodes hear of what the ledger says within this time, in milliseconds.
+const HEARD_MS: u64 = 1_500;
 /// A feed that was left may go on for so long until it is told.
 const LEAVING: Duration = Duration::from_secs(1);
 
@@ -49,7 +51,7 @@ impl World {
         let holder = holder.and_then(|holder| self.hosts.get(holder.at()));
         let assigned = holder.is_some_and(|holder| {
             let stream = holder.job.map(|(b, _)| &self.broadcasts[b as usize].stream);
-            holder.id == claim.transcoder && stream == Some(&claim.stream)
+            holder.id == claim.transcoder && stream == Some(&claim.stream) && !holder.revoked
         });
         let fresh = claim.expires_ms > self.now.as_micros() / 1000;
         if !assigned || !fresh || signature(claim) != *signed {
@@ -58,6 +60,50 @@ impl World {
         self.hosts[host.at()].granted.push(claim.transcoder);
         let addresses = claim.addresses.clone();
         Answer::ClaimGranted { addresses }
+    }
+
+    /// The ledger takes jobs from transcoders, or gives them back. They and their
+    /// broadcasters hear of it each at its own time.
+    pub(super) fn assign(&mut self, transcoders: &[HostIx], held: bool) {
+        for &transcoder in transcoders {
+            self.hosts[transcoder.at()].revoked = !held;
+            let Some((broadcast, _)) = self.hosts[transcoder.at()].job else {
+                continue;
+            };
+            for host in [Some(transcoder), self.owner(broadcast)]
+                .into_iter()
+                .flatten()
+            {
+                let after = Duration::from_millis(self.life_dice.below(HEARD_MS));
+                let heard = Event::Heard { host, transcoder };
+                self.events.push(self.now + after, heard);
+            }
+        }
+    }
+
+    /// A node looks at what the ledger says of a transcoder's job: what was taken and given
+    /// back meanwhile, it never knew.
+    pub(super) fn heard(&mut self, host: HostIx, transcoder: HostIx) {
+        let of = &self.hosts[transcoder.at()];
+        let (id, revoked, idle) = (of.id, of.revoked, of.sessions.is_empty());
+        let Some((broadcast, _)) = of.job.filter(|_| self.hosts[host.at()].is_up()) else {
+            return;
+        };
+        let job = JobId(u64::from(transcoder.0));
+        if host != transcoder {
+            if revoked {
+                self.hosts[host.at()]
+                    .granted
+                    .retain(|granted| *granted != id);
+                let transcoder = id;
+                self.command(host, Command::RevokeClaim { transcoder, job });
+            }
+        } else if revoked && !idle {
+            self.command(host, Command::StopJob { job });
+            self.close_session(host, broadcast);
+        } else if !revoked && idle {
+            self.start_job(host, broadcast);
+        }
     }
 
     /// A core may dial whom a Redirect has named, and whose claim was granted.
@@ -121,7 +167,12 @@ impl World {
     }
 
     /// A transcoder is fed.
-    pub(super) fn feed_started(&mut self, transcoder: &NodeId, direct: bool) {
+    pub(super) fn feed_started(&mut self, host: HostIx, transcoder: &NodeId, direct: bool) {
+        if !self.hosts[host.at()].granted.contains(transcoder) {
+            let name = self.name(transcoder);
+            let seen = || format!("feeds {name}, whose claim does not hold");
+            self.checks.breach(self.now, host, Rule::Feed, seen);
+        }
         let session = self.find(transcoder).and_then(|host| {
             let number = self.hosts[host.at()].sessions.first()?;
             self.sessions.get_mut(*number as usize)

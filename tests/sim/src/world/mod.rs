@@ -73,6 +73,13 @@ pub enum Event {
     Return(u32),
     /// Whether a loop that was seen is still there.
     CheckLoop(HostIx, u32),
+    /// A node hears of what the ledger says now of a transcoder's job.
+    Heard {
+        /// Who.
+        host: HostIx,
+        /// Whose job.
+        transcoder: HostIx,
+    },
     /// A look at who feeds transcoders.
     CheckFeeds,
     /// A look at the whole world.
@@ -375,6 +382,7 @@ impl World {
                 self.start_hosts(&hosts);
             }
             Event::CheckLoop(host, broadcast) => self.check_loop(host, broadcast),
+            Event::Heard { host, transcoder } => self.heard(host, transcoder),
             Event::CheckFeeds => self.check_feeds(),
             Event::Sample => {
                 self.sample();
@@ -390,7 +398,10 @@ impl World {
         match event {
             Event::Arrive(dir) => self.net.get(dir).map(|dir| dir.to),
             Event::Written(dir) => self.net.get(dir).map(|dir| dir.from),
-            Event::Wake(host) | Event::Maintain(host) | Event::Mischief(host) => Some(host),
+            Event::Wake(host)
+            | Event::Maintain(host)
+            | Event::Mischief(host)
+            | Event::Heard { host, .. } => Some(host),
             Event::Late(late) => self.late.get(late).map(|(host, ..)| *host),
             Event::Part(broadcast) => self.owner(broadcast),
             Event::Drain(_)

@@ -56,6 +56,12 @@ impl World {
             session.cut_off = None;
             self.measure.recovery.add(millis(now, since));
         }
+        if let Some(since) = session.resumed
+            && due >= since
+        {
+            session.resumed = None;
+            self.measure.resumed.add(millis(now, since));
+        }
         // What was published before the viewer came is as late as it came.
         if due >= from {
             self.measure.delay.add(millis(now, due));

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use headwater_proto::{
-    Message, NodeId, Position, Sub, SubAck,
+    JobId, Message, NodeId, Position, Sub, SubAck,
     limits::{MAX_HOPS, MAX_PATH},
 };
 use headwater_protocol::{Delivery, DialId, DisconnectReason, Event, Output, Time};
@@ -476,6 +476,21 @@ fn dial_of_one_whom_nobody_has_named_is_noticed() {
     let rules = breach(small(), once(HostIx(0), dial));
 
     assert_eq!(rules, [Rule::Dial].into());
+}
+
+#[test]
+fn feed_of_one_whose_claim_does_not_hold_is_noticed() {
+    let transcoder = id_of(&small(), 33);
+    let feed = move || {
+        Output::Observe(Event::FeedStarted {
+            job: JobId(33),
+            transcoder,
+            direct: true,
+        })
+    };
+    let rules = breach(small(), once(HostIx(0), feed));
+
+    assert_eq!(rules, [Rule::Feed].into());
 }
 
 #[test]

@@ -1,8 +1,12 @@
 //! Transcoders are fed: directly where that is possible, over the relays where not, and
 //! again after what happens to either.
 
-use crate::common::{report, small};
-use headwater_sim::{report::Report, scenario::Scenario};
+use crate::common::{report, run, small};
+use headwater_sim::{
+    histogram::{Histogram, Summary},
+    report::Report,
+    scenario::Scenario,
+};
 
 /// Ten jobs, no viewers.
 fn jobs(faults: &[&str], nat: u8) -> Report {
@@ -57,6 +61,56 @@ fn viewers_and_jobs_share_a_stream() {
     });
 
     assert_eq!(report.direct_ms.count, 5);
+    assert!(
+        (report.delivered_ratio - 1.0).abs() < f64::EPSILON,
+        "{report:#?}"
+    );
+}
+
+/// How soon jobs of three worlds have a part again whose broadcaster was away for a while.
+fn away(how: &str, nat: u8) -> Summary {
+    let mut all = Histogram::default();
+    for seed in 1..=3 {
+        let world = run(Scenario {
+            seed,
+            transcoders: 20,
+            viewers: Some(10),
+            nat,
+            duration: "60s".parse().expect("a span"),
+            faults: vec![how.parse().expect("a fault")],
+            ..small()
+        });
+        let breaches = &world.checks.kept;
+        assert!(breaches.is_empty(), "{breaches:#?}");
+        all.merge(&world.measure.resumed);
+    }
+    all.summary()
+}
+
+#[test]
+fn jobs_are_fed_again_soon_after_their_broadcaster_goes_on() {
+    for how in [
+        "broadcaster:1@10s+3s",
+        "broadcaster:1@10s+30s",
+        "withdraw:1@10s+30s",
+    ] {
+        for nat in [0, 100] {
+            let again = away(how, nat);
+
+            assert_eq!(again.count, 60, "{how}");
+            let soon = again.p50 <= 1_000 && again.p99 <= 2_000;
+            assert!(soon, "{how}, {nat} % behind NAT: {again:?}");
+        }
+    }
+}
+
+#[test]
+fn jobs_that_are_taken_and_given_back_are_fed_again() {
+    let report = jobs(&["revoke:100%@10s+5s", "revoke:50%@18s+200ms"], 30);
+
+    // Those that heard of it have begun anew.
+    assert!(report.sessions >= 20, "{}", report.sessions);
+    assert_eq!(report.never_played, 0);
     assert!(
         (report.delivered_ratio - 1.0).abs() < f64::EPSILON,
         "{report:#?}"

@@ -1,6 +1,7 @@
 //! A thousand random schedules: one broadcaster, one transcoder, some relays, and
-//! everything that can go wrong between them. Whatever does, the transcoder gets every
-//! part once or is told of a gap, and in the end it is fed again.
+//! everything that can go wrong between them, or with the job: it is taken from the
+//! transcoder and given back. Whatever does, the transcoder gets every part once or is told
+//! of a gap, and in the end it is fed again.
 
 use crate::common::run;
 use headwater_protocol::Time;
@@ -54,7 +55,7 @@ fn small(dice: &mut Dice, bound: u64) -> u32 {
 fn fault(dice: &mut Dice) -> String {
     let at = FIRST_MS + dice.below(LAST_MS - FIRST_MS - 1_000);
     let lasting = 200 + dice.below((LAST_MS - at).min(4_000) - 200);
-    match dice.below(10) {
+    match dice.below(12) {
         0 => format!("cut:{}%@{at}ms", 20 + dice.below(81)),
         1 | 2 => format!("direct:1@{at}ms"),
         3 => format!("crash:{}@{at}ms+{lasting}ms", 1 + dice.below(3)),
@@ -63,6 +64,8 @@ fn fault(dice: &mut Dice) -> String {
         6 => format!("freeze:{}@{at}ms+{lasting}ms", 1 + dice.below(3)),
         7 => format!("partition:{}%@{at}ms+{lasting}ms", 20 + dice.below(41)),
         8 => format!("broadcaster:1@{at}ms+{lasting}ms"),
+        9 => format!("withdraw:1@{at}ms+{lasting}ms"),
+        10 => format!("revoke:1@{at}ms+{lasting}ms"),
         _ => format!("transcoder:1@{at}ms+{lasting}ms"),
     }
 }
