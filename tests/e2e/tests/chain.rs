@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use headwater_e2e::{
-    Chain, Cluster, Node, Publisher, account, eventually, get_text, playlist_beyond, segments,
+    Chain, Cluster, Node, Publisher, account, eventually, get, get_text, playlist_beyond, segments,
     unbroken,
 };
 
@@ -246,6 +246,66 @@ async fn what_the_chain_takes_back_is_worked_on_no_more() {
         .last()
         .unwrap();
     unbroken(&playlist_beyond(&broadcaster, &source, newest + 1).await);
+    encoder.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_job_that_the_chain_takes_back_and_gives_to_the_same_transcoder_goes_on() {
+    let world = World::new().await;
+    let relay = world.cluster.node("relay", &["--relayer"]).await.unwrap();
+    let join = ["--bootstrap", &relay.address];
+    let transcoder = world.transcoder(2, "144p", &join).await;
+    world.chain.mine(40).await.unwrap();
+    let broadcaster = world.broadcaster(&join).await;
+    let viewer = world.cluster.node("viewer", &join).await.unwrap();
+    let encoder = Publisher::start(broadcaster.publish.as_ref().unwrap()).unwrap();
+    let manifest = world.cluster.manifest(&broadcaster).await.unwrap();
+    let logs = || format!("{}\n{}", broadcaster.log(), transcoder.log());
+    let variants = world.cluster.variants(&viewer, &manifest, 2).await;
+    let variants = variants.unwrap_or_else(|error| panic!("{error:#}\n{}", logs()));
+    let rendition = variants[1].uri.trim_end_matches(".m3u8");
+    assert!(rendition.starts_with(&transcoder.id));
+    unbroken(&playlist_beyond(&viewer, rendition, 2).await);
+
+    world.chain.take_back(30).await.unwrap();
+
+    // A player goes on asking all the time.
+    let url = format!("{}/stream/{rendition}.m3u8", viewer.http);
+    let wanted = Duration::from_secs(90);
+    let again = eventually("the job to come again", wanted, async || {
+        let playlist = get_text(&url).await?;
+        let log = transcoder.log();
+        anyhow::ensure!(log.contains("job is over"), "it goes on");
+        anyhow::ensure!(log.matches("job starts").count() > 1, "it is over");
+        let first = log.rsplit("the source comes").next().unwrap_or_default();
+        anyhow::ensure!(log.matches("the source comes").count() > 1, "{first}");
+        Ok(*segments(&playlist).last().unwrap())
+    });
+    let newest = again
+        .await
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", logs()));
+    let variants = world.cluster.variants(&viewer, &manifest, 2).await;
+    let variants = variants.unwrap_or_else(|error| panic!("{error:#}\n{}", logs()));
+    assert!(variants[1].uri.starts_with(rendition), "{variants:?}");
+    let playlist = playlist_beyond(&viewer, rendition, newest + 3).await;
+    let numbers = segments(&playlist);
+    assert!(numbers.is_sorted_by(|a, b| a < b), "{playlist}");
+    assert!(playlist.contains("#EXT-X-DISCONTINUITY"), "{playlist}");
+    assert!(!playlist.contains("#EXT-X-ENDLIST"), "{playlist}");
+    let last = numbers.last().unwrap();
+    let segment = get(&format!("{}/stream/{rendition}/{last}.m4s", viewer.http)).await;
+    assert!(segment.unwrap().bytes().await.unwrap().len() > 1_000);
+    for (name, log) in [
+        ("transcoder", transcoder.log()),
+        ("broadcaster", broadcaster.log()),
+        ("viewer", viewer.log()),
+        ("relay", relay.log()),
+    ] {
+        let wrong = log
+            .lines()
+            .find(|line| line.contains("ERROR") || line.contains("misbehaved"));
+        assert_eq!(wrong, None, "of the {name}");
+    }
     encoder.stop().await.unwrap();
 }
 

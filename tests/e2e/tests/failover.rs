@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use headwater_e2e::{Cluster, Publisher, eventually, playlist_beyond, segments, unbroken};
+use headwater_e2e::{Cluster, Node, Publisher, eventually, playlist_beyond, segments, unbroken};
 use tokio::process::Command;
 
 #[tokio::test]
@@ -60,6 +60,63 @@ async fn another_transcoder_takes_over_from_one_that_died() {
         made.iter().any(|number| shown.contains(number)),
         "numbers go on: {made:?} {shown:?}"
     );
+    encoder.stop().await.unwrap();
+}
+
+/// Times that a transcoder has asked somebody to feed it, and that it has been fed.
+fn asked_and_fed(transcoder: &Node) -> (usize, usize) {
+    let log = transcoder.log();
+    let count = |stage: &str| log.matches(&format!("to={stage}")).count();
+    (count("Asked"), count("Relayed") + count("Direct"))
+}
+
+#[tokio::test]
+async fn a_transcoder_is_soon_fed_again_when_its_broadcaster_was_killed_and_comes_back() {
+    let cluster = Cluster::new().unwrap();
+    let ledger = cluster.ledger();
+    let relay = cluster.node("relay", &["--relayer"]).await.unwrap();
+    let join = ["--bootstrap", &relay.address];
+    let flags = ["--transcoder", "--ladder", "144p", "--ledger", &ledger];
+    let transcoder = cluster
+        .node("transcoder", &[&flags[..], &join].concat())
+        .await;
+    let transcoder = transcoder.unwrap();
+    let flags = [&["--broadcaster", "--ledger", &ledger][..], &join].concat();
+    let broadcaster = cluster.node("broadcaster", &flags).await.unwrap();
+    let viewer = cluster.node("viewer", &join).await.unwrap();
+    let encoder = Publisher::start(broadcaster.publish.as_ref().unwrap()).unwrap();
+    let manifest = cluster.manifest(&broadcaster).await.unwrap();
+    let variants = cluster.variants(&viewer, &manifest, 2).await.unwrap();
+    let rendition = variants[1].uri.trim_end_matches(".m3u8").to_owned();
+    let before = playlist_beyond(&viewer, &rendition, 1).await;
+
+    let (asked, _) = asked_and_fed(&transcoder);
+    broadcaster.kill().await.unwrap();
+    encoder.kill().await.unwrap();
+    // It is away for long enough that the pauses between claims are at their longest.
+    let wanted = Duration::from_secs(40);
+    let tried = eventually("claims in vain", wanted, async || {
+        let (now, _) = asked_and_fed(&transcoder);
+        anyhow::ensure!(now >= asked + 6, "{asked}, {now}");
+        Ok(())
+    });
+    tried.await.unwrap();
+    let (_, fed) = asked_and_fed(&transcoder);
+    let broadcaster = cluster.node("broadcaster", &flags).await.unwrap();
+    let encoder = Publisher::start(broadcaster.publish.as_ref().unwrap()).unwrap();
+    assert_eq!(cluster.manifest(&broadcaster).await.unwrap(), manifest);
+
+    let wanted = Duration::from_secs(5);
+    let back = eventually("the feed to come back", wanted, async || {
+        let (_, now) = asked_and_fed(&transcoder);
+        anyhow::ensure!(now > fed, "{}", transcoder.log());
+        Ok(())
+    });
+    back.await.unwrap();
+    let newest = *segments(&before).last().unwrap();
+    cluster.variants(&viewer, &manifest, 2).await.unwrap();
+    let playlist = playlist_beyond(&viewer, &rendition, newest + 3).await;
+    assert!(playlist.contains("#EXT-X-DISCONTINUITY"), "{playlist}");
     encoder.stop().await.unwrap();
 }
 
