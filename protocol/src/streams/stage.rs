@@ -26,6 +26,7 @@
 //! | Both | Direct | it brought two of five chunks first, or more |
 //! | Both | Passed | it did not, or fell silent |
 //! | Both, Offered | Direct | the relays are lost, or asked to be left |
+//! | Relayed, Passed | Direct | the relays asked to be left for the broadcaster, or brought nothing, and it was tried besides for that |
 //! | Direct | Passed | no part came ([`crate::Config::stall`]) and another that was tried besides brought one |
 //! | Direct, Relayed, Passed | Asked, Searching | whoever feeds is lost; claims are made anew at once when the direct link is |
 //! | Offered, Both, Passed | Relayed | the broadcaster's link is lost |
@@ -99,7 +100,7 @@ impl Stage {
             ),
             Self::Relayed => matches!(
                 to,
-                Self::Idle | Self::Searching | Self::Asked | Self::Offered
+                Self::Idle | Self::Searching | Self::Asked | Self::Offered | Self::Direct
             ),
             Self::Offered => matches!(
                 to,
@@ -122,7 +123,12 @@ impl Stage {
             ),
             Self::Passed => matches!(
                 to,
-                Self::Idle | Self::Searching | Self::Asked | Self::Relayed | Self::Offered
+                Self::Idle
+                    | Self::Searching
+                    | Self::Asked
+                    | Self::Relayed
+                    | Self::Offered
+                    | Self::Direct
             ),
             Self::Direct => {
                 matches!(
