@@ -502,7 +502,8 @@ impl World {
             | Topology::PowerLaw
             | Topology::Boot => self.planned(host),
         };
-        let mut missing = false;
+        // Who finds nobody looks again.
+        let mut missing = wanted.is_empty();
         for other in wanted {
             if self.line_of(host, other).is_none() {
                 missing = true;

@@ -12,7 +12,7 @@ mod recording;
 
 use std::collections::HashMap;
 
-use headwater_proto::AddressText;
+use headwater_proto::{AddressText, Message, limits::MAX_SEGMENT};
 use headwater_protocol::{AskId, Command, CommandId, DialId, Input, Output, Time};
 
 pub use recording::Recording;
@@ -611,10 +611,17 @@ fn index32(index: usize) -> u32 {
 /// The routed request that a node is given.
 fn passing(input: &Input) -> Option<Passing> {
     if let Input::Received { message, .. } = input {
-        Passing::of(message)
+        // What stands by is passed on to nobody: a search at that moment is another's.
+        Passing::of(message).filter(|_| !stands_by(message))
     } else {
         None
     }
+}
+
+/// Whether a neighbour wants to hear of a stream, and no data of it.
+fn stands_by(message: &Message) -> bool {
+    matches!(message, Message::Sub(sub)
+        if sub.from.is_some_and(|from| from.segment >= MAX_SEGMENT))
 }
 
 /// A number and a name for each kind of input.

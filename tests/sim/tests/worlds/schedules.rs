@@ -89,7 +89,7 @@ fn wrongs(world: &World) -> Vec<String> {
     wrongs
 }
 
-fn hold(seeds: std::ops::Range<u64>) {
+fn hold(seeds: impl IntoIterator<Item = u64>) {
     let mut failed = Vec::new();
     for seed in seeds {
         let scenario = schedule(seed);
@@ -106,6 +106,11 @@ fn hold(seeds: std::ops::Range<u64>) {
         failed.len(),
         failed.join("\n")
     );
+}
+
+#[test]
+fn schedules_beyond_the_thousand_that_failed_once_hold() {
+    hold([2_389, 3_456, 4_269, 7_204]);
 }
 
 macro_rules! hundreds {
