@@ -165,11 +165,7 @@ pub struct World {
     plan_links: Vec<(HostIx, HostIx)>,
     space: Keyspace,
     late: Shelf<(HostIx, u64, Input)>,
-    late_sends: Shelf<(
-        DirIx,
-        headwater_proto::Message,
-        headwater_protocol::Priority,
-    )>,
+    late_sends: Shelf<(DirIx, Message, headwater_protocol::Priority)>,
     attempts: Shelf<Attempt>,
     badges: Vec<Badge>,
     /// Apart from the hosts, so that a look at it touches little memory.
