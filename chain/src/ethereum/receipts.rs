@@ -112,14 +112,7 @@ impl Receipts {
     /// # Errors
     /// When the journal fails or is damaged.
     pub fn unclaimed(&self, job: JobId) -> Result<Vec<Receipt>, JournalError> {
-        let first = |unclaimed: &mut Unclaimed| {
-            let waiting = unclaimed.get(&job).filter(|waiting| waiting.count > 0);
-            Ok(waiting.map(|waiting| waiting.first))
-        };
-        match self.change(first)? {
-            Some(first) => self.select(job, 0, first, u64::MAX),
-            None => Ok(Vec::new()),
-        }
+        self.change(|unclaimed| self.first(unclaimed, job))
     }
 
     /// The receipts of a claim, all of which are in `first..=last`, in the order of its
@@ -145,26 +138,31 @@ impl Receipts {
         self.change(|unclaimed| Ok(unclaimed.keys().copied().collect()))
     }
 
-    /// Puts receipts, the first ones of those that are in none, into a claim, together with
-    /// other changes of the journal.
+    /// Puts the first receipts that are in no claim into one: at most `most` of them, and as
+    /// many as a claim takes. `record` gives what becomes of them, and which other changes of
+    /// the journal go with it. `None` without any receipt. Receipts that come meanwhile wait.
     ///
     /// # Errors
     /// When the journal fails; then nothing was changed, or all.
-    pub fn claim(
+    pub fn claim<T>(
         &self,
         job: JobId,
         claim: u64,
-        receipts: &[Receipt],
-        more: Vec<Change>,
-    ) -> Result<(), JournalError> {
+        most: usize,
+        record: impl FnOnce(&[Receipt]) -> Result<(T, Vec<Change>), JournalError>,
+    ) -> Result<Option<T>, JournalError> {
         self.change(|unclaimed| {
-            self.put(job, claim, receipts, more)?;
+            let mut chosen = self.first(unclaimed, job)?;
+            chosen.truncate(most);
+            let Some(last) = chosen.last().map(|last| last.number) else {
+                return Ok(None);
+            };
+            let (recorded, more) = record(&chosen)?;
+            self.put(job, claim, &chosen, more)?;
             let waiting = unclaimed.entry(job).or_default();
-            waiting.count = waiting.count.saturating_sub(receipts.len());
-            if let Some(last) = receipts.last() {
-                waiting.first = waiting.first.max(last.number.saturating_add(1));
-            }
-            Ok(())
+            waiting.count = waiting.count.saturating_sub(chosen.len());
+            waiting.first = last.saturating_add(1);
+            Ok(Some(recorded))
         })
     }
 
@@ -201,6 +199,15 @@ impl Receipts {
             unclaimed.remove(&job);
             Ok(())
         })
+    }
+
+    /// The first receipts of a job that are in no claim.
+    fn first(&self, unclaimed: &Unclaimed, job: JobId) -> Result<Vec<Receipt>, JournalError> {
+        let waiting = unclaimed.get(&job).filter(|waiting| waiting.count > 0);
+        match waiting {
+            Some(waiting) => self.select(job, 0, waiting.first, u64::MAX),
+            None => Ok(Vec::new()),
+        }
     }
 
     fn put(
@@ -337,6 +344,39 @@ mod tests {
         }
     }
 
+    /// Claims some, which are given.
+    fn claim(receipts: &Receipts, job: JobId, sequence: u64, most: usize) -> Vec<Receipt> {
+        let claimed = receipts.claim(job, sequence, most, |chosen| Ok((chosen.to_vec(), vec![])));
+        claimed.unwrap().unwrap_or_default()
+    }
+
+    #[test]
+    fn what_comes_while_others_are_claimed_is_not_passed_over() {
+        const ALL: u64 = 2000;
+        let receipts = Receipts::new(Arc::new(MemoryJournal::default()));
+        let job = JobId(1);
+        let claimed = std::thread::scope(|scope| {
+            // Each is below all that are claimed meanwhile.
+            let adding = scope.spawn(|| {
+                for number in (0..ALL).rev() {
+                    assert_eq!(receipts.add(job, &[receipt(number)]), Ok(1));
+                }
+            });
+            let mut claimed = 0;
+            for sequence in 1.. {
+                let over = adding.is_finished();
+                let taken = claim(&receipts, job, sequence, 8).len();
+                claimed += taken;
+                if over && taken == 0 {
+                    break;
+                }
+            }
+            claimed
+        });
+        assert_eq!(claimed as u64, ALL);
+        assert_eq!(receipts.waiting(job), Ok(0));
+    }
+
     #[test]
     fn a_segment_has_one_receipt_even_after_it_was_claimed() {
         let journal = Arc::new(MemoryJournal::default());
@@ -350,14 +390,8 @@ mod tests {
         assert_eq!(receipts.add(job, &[other]), Ok(0));
         assert_eq!(receipts.add(JobId(70), &[receipt(9)]), Ok(1));
 
-        let first: Vec<_> = receipts
-            .unclaimed(job)
-            .unwrap()
-            .into_iter()
-            .take(3)
-            .collect();
+        let first = claim(&receipts, job, 1, 3);
         assert_eq!(first, [2, 9, 10].map(receipt));
-        receipts.claim(job, 1, &first, vec![]).unwrap();
         assert_eq!(receipts.waiting(job), Ok(1));
 
         assert_eq!(receipts.add(job, &[9, 5].map(receipt)), Ok(1));
@@ -420,7 +454,7 @@ mod tests {
         Receipts::new(journal.clone()).add(job, &all).unwrap();
         let receipts = Receipts::new(journal.clone());
         assert_eq!(receipts.waiting(job), Ok(5000));
-        receipts.claim(job, 1, &all[..4000], vec![]).unwrap();
+        assert_eq!(claim(&receipts, job, 1, 4000), all[..4000]);
         journal.read.store(0, Ordering::Relaxed);
 
         receipts.add(job, &[receipt(5000)]).unwrap();

@@ -22,6 +22,7 @@ use super::{
     account::Account,
     action::{Action, Opening},
     contract,
+    receipt::Receipt,
     receipts::Receipts,
     refusal::Refusal,
     sender::{TransactionError, ask, quantity},
@@ -165,26 +166,14 @@ impl Claims {
         if paid == 0 {
             return Ok(None);
         }
-        let mut chosen = self.receipts.unclaimed(id)?;
-        chosen.truncate(paid);
         self.waits_since(id, head, true);
-        let leaves = chosen
-            .iter()
-            .map(|receipt| receipt.leaf_of(job.stream_hash));
-        let tree = ReceiptTree::new(leaves.collect()).expect("it has 1 to 4096 leaves");
-        let known = self.list(id)?;
-        let record = ClaimRecord {
-            job: id,
-            sequence: known.last().map_or(1, |last| last.sequence + 1),
-            root: tree.root(),
-            first: chosen.first().map_or(0, |receipt| receipt.number),
-            last: chosen.last().map_or(0, |receipt| receipt.number),
-            count: u32::try_from(chosen.len()).expect("at most 4096"),
-            state: ClaimState::Prepared,
+        let sequence = self.list(id)?.last().map_or(1, |last| last.sequence + 1);
+        let record = |chosen: &[Receipt]| {
+            let record = ClaimRecord::prepared(id, sequence, job.stream_hash, chosen)?;
+            let put = record.put()?;
+            Ok((record, vec![put]))
         };
-        let put = vec![record.put()?];
-        self.receipts.claim(id, record.sequence, &chosen, put)?;
-        Ok(Some(record))
+        Ok(self.receipts.claim(id, sequence, paid, record)?)
     }
 
     /// Since which block a job has had receipts that are in no claim.

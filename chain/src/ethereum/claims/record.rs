@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::receipts::Receipts;
+use super::super::{receipt::Receipt, receipts::Receipts, tree::ReceiptTree};
 use crate::{
     journal::{Change, Journal, JournalError},
     types::JobId,
@@ -49,6 +49,34 @@ pub struct ClaimRecord {
 }
 
 impl ClaimRecord {
+    /// A claim that is to be made, of receipts in order.
+    ///
+    /// # Errors
+    /// When there is none, or there are more than a claim takes.
+    pub(super) fn prepared(
+        job: JobId,
+        sequence: u64,
+        stream: [u8; 32],
+        receipts: &[Receipt],
+    ) -> Result<Self, JournalError> {
+        let leaves = receipts.iter().map(|receipt| receipt.leaf_of(stream));
+        let tree = ReceiptTree::new(leaves.collect());
+        let (Some(tree), Some(first), Some(last)) = (tree, receipts.first(), receipts.last())
+        else {
+            let count = receipts.len();
+            return Err(JournalError(format!("{count} receipts make no claim")));
+        };
+        Ok(Self {
+            job,
+            sequence,
+            root: tree.root(),
+            first: first.number,
+            last: last.number,
+            count: u32::try_from(receipts.len()).unwrap_or(u32::MAX),
+            state: ClaimState::Prepared,
+        })
+    }
+
     /// Whether nothing is left to be done for it.
     #[must_use]
     pub const fn is_over(&self) -> bool {
@@ -81,10 +109,7 @@ impl ClaimRecord {
     }
 
     /// Its receipts, in the order of its leaves.
-    pub(super) fn receipts(
-        &self,
-        receipts: &Receipts,
-    ) -> Result<Vec<super::super::receipt::Receipt>, JournalError> {
+    pub(super) fn receipts(&self, receipts: &Receipts) -> Result<Vec<Receipt>, JournalError> {
         receipts.of_claim(self.job, self.sequence, self.first, self.last)
     }
 }
