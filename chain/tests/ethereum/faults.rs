@@ -142,26 +142,71 @@ async fn an_endpoint_that_leaves_old_jobs_out_is_left_for_another() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_was_found_out_is_not_believed_when_audits_are_used_up() {
+    let (anvil, world) = anvil_with_contract().await;
+    let proxy = Proxy::start(anvil.port, Mode::Honest).await;
+    let ledger = world.ledger(std::slice::from_ref(&proxy.url)).await;
+    let mut watch = ledger.watch(None);
+    let mut store = Store::default();
+    store.follow(&mut watch, world.head().await).await;
+
+    proxy.set(Mode::Mute);
+    let job = world.job(&anvil, "s").await;
+    // More often than audits can be paid for.
+    until("it is found out again and again", async || {
+        (first(&ledger).errors > 50).then_some(())
+    })
+    .await;
+    // One for each of the blocks whose events are asked for together.
+    let audits = proxy.requests("eth_getBlockReceipts");
+    assert!((1..=8).contains(&audits), "{audits}");
+    proxy.set(Mode::Honest);
+
+    let head = world.head().await;
+    store.follow(&mut watch, head).await;
+    assert!(store.holder(job).is_some());
+    assert_eq!(store.events(), all(&ledger, head).await.events());
+}
+
+#[tokio::test]
+async fn events_of_other_blocks_find_nobody_out() {
+    let (anvil, world) = anvil_with_contract().await;
+    let sound = Proxy::start(anvil.port, Mode::Loud).await;
+    let careless = Proxy::start(anvil.port, Mode::Careless).await;
+    let urls = [sound.url.clone(), careless.url.clone()];
+    let ledger = world.ledger(&urls).await;
+    ledger.reached(world.head().await).await.unwrap();
+    let job = world.job(&anvil, "s").await;
+
+    anvil.mine(5).await;
+    ledger.reached(world.head().await).await.unwrap();
+
+    assert!(ledger.job(JobId(job)).await.unwrap().is_some());
+    let [sound, careless] = <[_; 2]>::try_from(ledger.status().endpoints).unwrap();
+    assert_eq!(sound.errors, 0, "{sound:?}");
+    let said = careless.last_error.unwrap();
+    assert!(said.contains("an event that was not asked for"), "{said}");
+}
+
+#[tokio::test]
 async fn blooms_that_are_wrong_stop_nothing_and_cost_little() {
-    const BLOCKS: usize = 400;
-    let mut requests = Vec::new();
-    for mode in [Mode::Honest, Mode::Loud] {
-        let (anvil, world) = anvil_with_contract().await;
-        let proxy = Proxy::start(anvil.port, mode).await;
-        let ledger = world.ledger(std::slice::from_ref(&proxy.url)).await;
-        for _ in 0..BLOCKS / 40 {
-            anvil.mine(40).await;
-            ledger.reached(world.head().await).await.unwrap();
-        }
-        let job = world.job(&anvil, "s").await;
+    const BLOCKS: u64 = 400;
+    let (anvil, world) = anvil_with_contract().await;
+    let proxy = Proxy::start(anvil.port, Mode::Loud).await;
+    let ledger = world.ledger(std::slice::from_ref(&proxy.url)).await;
+    for _ in 0..BLOCKS / 40 {
+        anvil.mine(40).await;
         ledger.reached(world.head().await).await.unwrap();
-        assert!(ledger.job(JobId(job)).await.unwrap().is_some());
-        assert_eq!(first(&ledger).errors, 0);
-        requests.push(proxy.requests());
     }
-    let more = requests[1].saturating_sub(requests[0]);
-    // 32 at once and one for eight blocks, and some looks more or less.
-    assert!(more > 32 && more < 32 + BLOCKS / 8 + 40, "{requests:?}");
+    let job = world.job(&anvil, "s").await;
+    let head = world.head().await;
+    ledger.reached(head).await.unwrap();
+
+    assert!(ledger.job(JobId(job)).await.unwrap().is_some());
+    assert_eq!(first(&ledger).errors, 0);
+    let audits = u64::try_from(proxy.requests("eth_getBlockReceipts")).unwrap();
+    // 32 at once and one for eight blocks.
+    assert!(audits >= 32 && audits <= 32 + head / 8, "{audits}");
 }
 
 #[tokio::test]

@@ -106,7 +106,7 @@ async fn old_blocks_are_read_in_as_large_pieces_as_the_provider_gives() {
         assert!(store.holder(job).is_some());
         assert!(ledger.job(JobId(job)).await.unwrap().is_some());
     }
-    let requests = proxy.requests();
+    let requests = proxy.requests("eth_getLogs");
     assert!(requests < 250, "{requests} requests for {head} blocks");
 }
 

@@ -1,9 +1,10 @@
 //! Endpoints that stand between a node and those who ask it, and misbehave.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -27,6 +28,10 @@ pub(crate) enum Mode {
     Range(u64),
     /// Leaves all events out, without a word.
     Mute,
+    /// Gives all events there are when it is asked for those of one block.
+    Careless,
+    /// Has no contract: it has not got that far yet.
+    Syncing,
     /// Leaves out the events of so many blocks from a range, without a word.
     Forgetful(u64),
     /// Says of every block that it may have any event.
@@ -44,11 +49,14 @@ pub(crate) enum Mode {
 /// Bytes of a huge answer: more than are read.
 const HUGE: usize = 17 << 20;
 
+/// How often each method was asked for.
+type Requests = Arc<Mutex<BTreeMap<String, usize>>>;
+
 /// JSON-RPC over HTTP.
 pub(crate) struct Proxy {
     pub(crate) url: EndpointUrl,
     mode: Arc<Mutex<Mode>>,
-    requests: Arc<AtomicUsize>,
+    requests: Requests,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -57,7 +65,7 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let mode = Arc::new(Mutex::new(mode));
-        let requests = Arc::new(AtomicUsize::new(0));
+        let requests = Requests::default();
         let (of_task, counter) = (mode.clone(), requests.clone());
         let task = tokio::spawn(async move {
             loop {
@@ -77,8 +85,10 @@ impl Proxy {
         *self.mode.lock().unwrap() = mode;
     }
 
-    pub(crate) fn requests(&self) -> usize {
-        self.requests.load(Ordering::Relaxed)
+    /// How often a method was asked for.
+    pub(crate) fn requests(&self, method: &str) -> usize {
+        let requests = self.requests.lock().unwrap();
+        requests.get(method).copied().unwrap_or(0)
     }
 }
 
@@ -89,15 +99,11 @@ impl Drop for Proxy {
 }
 
 /// Answers requests until the connection ends.
-async fn serve(
-    mut stream: TcpStream,
-    port: u16,
-    mode: Arc<Mutex<Mode>>,
-    counter: Arc<AtomicUsize>,
-) {
+async fn serve(mut stream: TcpStream, port: u16, mode: Arc<Mutex<Mode>>, counter: Requests) {
     let http = reqwest::Client::new();
     while let Some(request) = receive(&mut stream).await {
-        counter.fetch_add(1, Ordering::Relaxed);
+        let method = request["method"].as_str().unwrap().to_owned();
+        *counter.lock().unwrap().entry(method).or_default() += 1;
         let mode = mode.lock().unwrap().clone();
         if let Mode::Slow(delay) = mode {
             tokio::time::sleep(delay).await;
@@ -159,6 +165,18 @@ async fn misbehave(mode: &Mode, http: &reqwest::Client, port: u16, mut request: 
             }
         }
         (Mode::Mute, "eth_getLogs") => return answer(json!([])),
+        (Mode::Syncing, "eth_getCode") => return answer(json!("0x")),
+        (Mode::Careless, "eth_getLogs") => {
+            let filter = &mut request["params"][0];
+            if filter
+                .as_object_mut()
+                .unwrap()
+                .remove("blockHash")
+                .is_some()
+            {
+                filter["fromBlock"] = json!("0x0");
+            }
+        }
         (Mode::Forgetful(until), "eth_getLogs") => {
             let filter = &mut request["params"][0];
             if let Some(from) = hex(&filter["fromBlock"]).filter(|from| from <= until) {

@@ -4,11 +4,15 @@
 //! A block's bloom says for most blocks that no event of the contract is in them. Where it
 //! says that there may be one and the endpoint gives none, another endpoint is asked, or
 //! the receipts of the block's transactions. A bloom may be wrong that way, on a busy chain
-//! often, so how often that is done has a bound.
+//! often, so how often that is done has a bound. Whoever was found out once is not asked
+//! about: for as long as it leaves events of that block out, it is of no use.
 
-use std::sync::{
-    LazyLock,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    collections::VecDeque,
+    sync::{
+        LazyLock, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use ethers_core::{
@@ -20,7 +24,7 @@ use tracing::debug;
 use super::{
     happened::Happened,
     history::{Block, Header},
-    reader::{logs_of, receipts_tell},
+    reader::{events_of, receipts_tell},
 };
 use crate::{
     ethereum::{
@@ -34,6 +38,9 @@ use crate::{
 const PRICE: u32 = 8;
 /// Audits that may be done in a row.
 const MOST: u32 = 32;
+/// Endpoints and blocks that are remembered as found out: every endpoint stands at one block
+/// at a time, unless the chain takes blocks back.
+const FOUND_OUT: usize = 64;
 
 /// First topics of the contract's events.
 static EVENTS: LazyLock<Vec<H256>> = LazyLock::new(|| {
@@ -46,12 +53,15 @@ static EVENTS: LazyLock<Vec<H256>> = LazyLock::new(|| {
 pub(super) struct Audits {
     /// Blocks that are not used up.
     blocks: AtomicU32,
+    /// Which endpoint left out events of which block, the newest last.
+    found_out: Mutex<VecDeque<(usize, Block)>>,
 }
 
 impl Audits {
     pub(super) const fn new() -> Self {
         Self {
             blocks: AtomicU32::new(PRICE * MOST),
+            found_out: Mutex::new(VecDeque::new()),
         }
     }
 
@@ -74,15 +84,28 @@ impl Audits {
         if !may_have_events(&header.bloom, contract) {
             return Ok(());
         }
-        let spent = |blocks: u32| blocks.checked_sub(PRICE);
-        let spent = self
-            .blocks
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, spent);
-        if spent.is_ok() && has_events(of, all, contract, header.block).await {
-            let number = header.block.number;
-            return Err(of.garbage(&format!("it leaves out events of block {number}")));
+        let this = (of.index(), header.block);
+        if !self.found_out().contains(&this) {
+            let spent = |blocks: u32| blocks.checked_sub(PRICE);
+            let spent = self
+                .blocks
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, spent);
+            if spent.is_err() || !has_events(of, all, contract, header.block).await {
+                return Ok(());
+            }
+            let mut found_out = self.found_out();
+            if found_out.len() == FOUND_OUT {
+                found_out.pop_front();
+            }
+            found_out.push_back(this);
         }
-        Ok(())
+        let number = header.block.number;
+        Err(of.garbage(&format!("it leaves out events of block {number}")))
+    }
+
+    fn found_out(&self) -> MutexGuard<'_, VecDeque<(usize, Block)>> {
+        let found_out = self.found_out.lock();
+        found_out.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -96,8 +119,8 @@ fn may_have_events(bloom: &Bloom, contract: Address) -> bool {
 async fn has_events(of: &Pinned, all: &Endpoints, contract: Address, block: Block) -> bool {
     let others = all.in_order().into_iter();
     for other in others.filter(|other| other.index() != of.index()) {
-        match logs_of(&other, contract, block).await {
-            Ok(logs) => return !logs.is_empty(),
+        match events_of(&other, contract, block).await {
+            Ok(events) => return !events.is_empty(),
             Err(error) => debug!(%error, "no second opinion"),
         }
     }

@@ -136,11 +136,7 @@ pub(super) async fn events_of(
 }
 
 /// The events of one block as they come.
-pub(super) async fn logs_of(
-    of: &Pinned,
-    contract: Address,
-    block: Block,
-) -> Result<Vec<Log>, CallError> {
+async fn logs_of(of: &Pinned, contract: Address, block: Block) -> Result<Vec<Log>, CallError> {
     let filter = json!([{ "address": H160(contract.0), "blockHash": H256(block.hash) }]);
     of.request("eth_getLogs", filter).await
 }
@@ -155,7 +151,11 @@ pub(super) async fn receipts_tell(of: &Pinned, contract: Address, block: Block) 
     let receipts = of.request("eth_getBlockReceipts", json!([H256(block.hash)]));
     let receipts: Option<Vec<Receipt>> = receipts.await.ok()?;
     let mut logs = receipts?.into_iter().flat_map(|receipt| receipt.logs);
-    Some(logs.any(|log| log.address.0 == contract.0))
+    let tells = |log: Log| {
+        let of_block = log.block_hash == Some(H256(block.hash));
+        of_block && log.address.0 == contract.0 && happened::read(log).is_ok()
+    };
+    Some(logs.any(tells))
 }
 
 /// What happened from a block on, as far as the endpoint gives at once: up to which block,
