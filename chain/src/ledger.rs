@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     ethereum::{Domain, TransactionError},
     journal::JournalError,
-    types::{Address, Job, JobId, NodeKey, Transcoder, Wei},
+    types::{Address, Broadcaster, Job, JobId, NodeKey, Transcoder, Wei},
 };
 
 /// What a ledger returns, to be awaited.
@@ -73,6 +73,8 @@ pub struct NewJob {
 pub struct JobFilter {
     /// Only those held by this transcoder.
     pub transcoder: Option<Address>,
+    /// Only those of this broadcaster.
+    pub broadcaster: Option<Broadcaster>,
     /// Only those of this stream.
     pub stream: Option<String>,
     /// Also those that have ended.
@@ -86,6 +88,7 @@ impl JobFilter {
         let holder = job.transcoder.as_ref().map(|transcoder| transcoder.address);
         (self.ended || job.state != crate::JobState::Ended)
             && (self.transcoder.is_none() || self.transcoder == holder)
+            && self.broadcaster.is_none_or(|one| one == job.broadcaster)
             && self
                 .stream
                 .as_ref()
@@ -199,6 +202,9 @@ pub enum LedgerError {
     /// No endpoint of the chain answers.
     #[error("the chain cannot be asked: {0}")]
     Unreachable(String),
+    /// It answers, and there is more of it than could be read in time.
+    #[error("the chain is still being read")]
+    Reading,
     /// All endpoints are of another chain than the one that is known.
     #[error(
         "{endpoint} is of chain {found}, and the contract is known on chain {expected}; \
@@ -212,7 +218,7 @@ pub enum LedgerError {
         /// What the endpoint says.
         found: u64,
     },
-    /// There is no such contract.
+    /// There is no such contract, as far as the endpoints have read the chain.
     #[error("there is no contract {contract} on chain {chain}; check --contract and --ledger")]
     NoContract {
         /// What was asked for.
@@ -270,12 +276,12 @@ impl LedgerError {
     }
 
     /// Whether waiting changes nothing: the program has to be started with something else.
+    /// After any other error the same may go well later.
     #[must_use]
     pub const fn is_for_good(&self) -> bool {
         match self {
             Self::Endpoints(_)
             | Self::WrongChain { .. }
-            | Self::NoContract { .. }
             | Self::TooDeep { .. }
             | Self::Cursor(_) => true,
             Self::Io { .. }
@@ -288,6 +294,8 @@ impl LedgerError {
             | Self::UnknownTranscoder(_)
             | Self::TooLong(_)
             | Self::Unreachable(_)
+            | Self::Reading
+            | Self::NoContract { .. }
             | Self::NoAccount
             | Self::NotOwn(..)
             | Self::SpendLimit { .. }

@@ -75,6 +75,8 @@ pub struct EthereumLedger {
 pub struct ChainStatus {
     /// The number of the newest settled block; all answers are as of it.
     pub settled: u64,
+    /// Whether all blocks that are there have been read; until then no answer is given.
+    pub synced: bool,
     /// How the endpoints do, in order of preference.
     pub endpoints: Vec<EndpointStatus>,
     /// Why it is not followed any more, and never will be.
@@ -137,6 +139,7 @@ impl EthereumLedger {
     pub fn status(&self) -> ChainStatus {
         ChainStatus {
             settled: self.shared.tip(),
+            synced: self.shared.synced(),
             endpoints: self.shared.endpoints.status(),
             failed: self.shared.failed(),
         }

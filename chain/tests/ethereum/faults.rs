@@ -189,6 +189,25 @@ async fn events_of_other_blocks_find_nobody_out() {
 }
 
 #[tokio::test]
+async fn a_contract_is_missing_only_when_nobody_has_it() {
+    let (anvil, world) = anvil_with_contract().await;
+    let syncing = Proxy::start(anvil.port, Mode::Syncing).await;
+    let broken = Proxy::start(anvil.port, Mode::Garbage).await;
+    let open = async |urls: &[_]| EthereumLedger::open(world.settings(urls)).await.map(drop);
+
+    let alone = open(std::slice::from_ref(&syncing.url)).await;
+    let next_to_none = open(&[syncing.url.clone(), broken.url.clone()]).await;
+    let next_to_one = open(&[syncing.url.clone(), anvil.http()]).await;
+
+    let missing = alone.unwrap_err();
+    assert!(matches!(missing, LedgerError::NoContract { .. }));
+    assert!(!missing.is_for_good(), "it may get there");
+    let unknown = next_to_none.unwrap_err();
+    assert!(matches!(unknown, LedgerError::Unreachable(_)), "{unknown}");
+    assert_eq!(next_to_one, Ok(()));
+}
+
+#[tokio::test]
 async fn blooms_that_are_wrong_stop_nothing_and_cost_little() {
     const BLOCKS: u64 = 400;
     let (anvil, world) = anvil_with_contract().await;

@@ -21,7 +21,7 @@ use std::{
 use tokio::{sync::watch as signal, time::timeout};
 
 pub(in crate::ethereum) use self::{journal::Journal, start::start, watch::watch};
-use super::rpc::Endpoints;
+use super::rpc::{EndpointStatus, Endpoints};
 use crate::{LedgerError, types::Address};
 
 /// How to follow.
@@ -59,6 +59,11 @@ impl Shared {
         self.journal().tip()
     }
 
+    /// Whether all blocks that are there have been read.
+    pub(in crate::ethereum) fn synced(&self) -> bool {
+        self.journal().synced
+    }
+
     /// Why the chain is followed no more.
     pub(in crate::ethereum) fn failed(&self) -> Option<LedgerError> {
         self.journal().failed.clone()
@@ -87,12 +92,18 @@ impl Shared {
 
     async fn wait(&self, until: impl Fn(&Journal) -> bool) -> Result<(), LedgerError> {
         let waited = timeout(self.manner.patience, self.when(until)).await;
-        waited.unwrap_or_else(|_| {
-            let failing = self.endpoints.status();
-            let reason = failing.into_iter().find_map(|status| status.last_error);
-            let reason = reason.unwrap_or_else(|| "it is still being read".into());
-            Err(LedgerError::Unreachable(reason))
-        })
+        waited.unwrap_or_else(|_| Err(self.late()))
+    }
+
+    /// Why something does not show in time.
+    fn late(&self) -> LedgerError {
+        let endpoints = self.endpoints.status().into_iter();
+        let failing = |status: EndpointStatus| status.last_error.filter(|_| status.failures > 0);
+        let reasons: Option<Vec<_>> = endpoints.map(failing).collect();
+        match reasons {
+            Some(reasons) => LedgerError::Unreachable(reasons.join("; ")),
+            None => LedgerError::Reading,
+        }
     }
 
     /// Waits for something that shows in the journal, as long as it takes.

@@ -22,7 +22,8 @@ use crate::{
 /// aborted, or when it cannot go on.
 ///
 /// # Errors
-/// When no endpoint answers or the chain has no such contract.
+/// When no endpoint answers; and when all do, and none has such a contract: it is not there,
+/// or none of them has got to its block yet.
 pub(in crate::ethereum) async fn start(
     endpoints: Endpoints,
     contract: Address,
@@ -30,7 +31,7 @@ pub(in crate::ethereum) async fn start(
     manner: Manner,
 ) -> Result<(Arc<Shared>, JoinHandle<()>), LedgerError> {
     let chain = endpoints.chain_id().await?;
-    let (mut none, mut errors) = (false, Vec::new());
+    let mut errors = Vec::new();
     for endpoint in endpoints.in_order() {
         match find(&endpoint, contract, deployed_at).await {
             Ok(Some(start)) => {
@@ -47,11 +48,14 @@ pub(in crate::ethereum) async fn start(
                 let task = tokio::spawn(Driver::new(shared.clone()).run());
                 return Ok((shared, task));
             }
-            Ok(None) => none = true,
+            Ok(None) => {
+                let endpoint = endpoint.name();
+                warn!(endpoint, %contract, "it knows no such contract");
+            }
             Err(error) => errors.push(error),
         }
     }
-    if none {
+    if errors.is_empty() {
         return Err(LedgerError::NoContract { contract, chain });
     }
     Err(of_all(&errors))
