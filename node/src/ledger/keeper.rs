@@ -7,16 +7,17 @@ use std::{
 };
 
 use headwater_chain::{
-    Job, JobFilter, JobId, JobState, Ledger as _,
+    Broadcaster, Job, JobFilter, JobId, JobState, Ledger as _, LedgerError,
     ethereum::{Claims, Writer},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::warn;
 
 use super::Chain;
 
-/// How often it is looked after.
+/// From one look to the next, and at most while something goes wrong.
 const LOOK: Duration = Duration::from_secs(5);
+const LONGEST: Duration = Duration::from_secs(30);
 /// Looks from one search for jobs that are over to the next.
 const OVER: u32 = 120;
 /// Jobs that are over and looked after in one look: there may be thousands, and what goes on
@@ -34,6 +35,8 @@ pub struct Keeper {
     over: VecDeque<JobId>,
     /// Jobs for which nothing will ever have to be done again.
     done: BTreeSet<JobId>,
+    /// What went wrong in the last look.
+    told: BTreeSet<String>,
 }
 
 impl Keeper {
@@ -46,93 +49,102 @@ impl Keeper {
             claims,
             over: VecDeque::new(),
             done: BTreeSet::new(),
+            told: BTreeSet::new(),
         }
     }
 
-    /// Goes on until the node stops.
+    /// Goes on until the node stops. However the endpoints do, it is tried: some of what is
+    /// to be done can go well where the rest fails, and claims have to be defended in time.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut tick = tokio::time::interval(LOOK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut looks = 0_u32;
+        let mut pause = LOOK;
         loop {
+            let look = self.look(looks.is_multiple_of(OVER));
+            let troubles = tokio::select! {
+                () = stop.cancelled() => return,
+                troubles = look => troubles,
+            };
+            looks = looks.wrapping_add(1);
+            pause = match troubles.is_empty() {
+                true => LOOK,
+                false => (pause * 2).min(LONGEST),
+            };
+            self.tell(troubles);
             tokio::select! {
                 () = stop.cancelled() => return,
-                _ = tick.tick() => {}
+                () = tokio::time::sleep(pause) => {}
             }
-            let status = self.chain.ledger.status();
-            // There is nothing left to look after, and whoever follows has said why.
-            if status.failed.is_some() {
+        }
+    }
+
+    /// Says what goes wrong, unless it went wrong in the last look.
+    fn tell(&mut self, troubles: BTreeSet<String>) {
+        for trouble in troubles.difference(&self.told) {
+            warn!("{trouble}");
+        }
+        self.told = troubles;
+    }
+
+    /// Looks once, and gives what went wrong. One thing that fails does not hold up the
+    /// others. `search` is whether jobs that are over are looked for.
+    async fn look(&mut self, search: bool) -> BTreeSet<String> {
+        let mut troubles = BTreeSet::new();
+        if let Err(error) = self.writer.account().attend().await {
+            troubles.insert(format!("transactions cannot be looked after: {error}"));
+        }
+        if let Some(claims) = &self.claims {
+            match claims.attend().await {
+                Ok(failed) => {
+                    let said = |(job, error)| format!("claims of job {job} wait: {error}");
+                    troubles.extend(failed.into_iter().map(said));
+                }
+                Err(error) => drop(troubles.insert(format!("receipts cannot be claimed: {error}"))),
+            }
+        }
+        // Nothing tells of jobs any more; whoever follows has said why.
+        if self.chain.ledger.status().failed.is_none() {
+            self.attend_jobs(search, &mut troubles).await;
+        }
+        troubles
+    }
+
+    async fn attend_jobs(&mut self, search: bool, troubles: &mut BTreeSet<String>) {
+        let jobs = match self.own_jobs(search).await {
+            Ok(jobs) => jobs,
+            // It is being told how far that is.
+            Err(LedgerError::Reading) => return,
+            Err(error) => {
+                troubles.insert(format!("jobs of this node cannot be looked after: {error}"));
                 return;
             }
-            // Whoever follows asks until somebody answers.
-            if status
-                .endpoints
-                .iter()
-                .all(|endpoint| endpoint.failures > 0)
-            {
-                continue;
-            }
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = self.look(looks.is_multiple_of(OVER)) => {}
-            }
-            looks = looks.wrapping_add(1);
-        }
-    }
-
-    /// Looks once. One thing that fails does not hold up the others. `search` is whether jobs
-    /// that are over are looked for.
-    async fn look(&mut self, search: bool) {
-        if let Err(error) = self.writer.account().attend().await {
-            warn!(%error, "transactions cannot be looked after");
-        }
-        let (over, live): (Vec<_>, Vec<_>) = self
-            .own_jobs(search)
-            .await
+        };
+        let (over, live): (Vec<_>, Vec<_>) = jobs
             .into_iter()
             .partition(|job| job.state == JobState::Ended);
-        for job in live {
-            self.attend(job.id).await;
-        }
-        if let Some(claims) = &self.claims
-            && let Err(error) = claims.attend().await
-        {
-            error!(%error, "receipts cannot be claimed");
-        }
         if search {
             let left = over.into_iter().map(|job| job.id);
             self.over = left.filter(|job| !self.done.contains(job)).collect();
         }
-        for _ in 0..AT_ONCE {
-            let Some(job) = self.over.pop_front() else {
-                break;
-            };
-            self.attend(job).await;
+        let turn = self.over.len().min(AT_ONCE);
+        let over: Vec<_> = self.over.drain(..turn).collect();
+        for job in live.into_iter().map(|job| job.id).chain(over) {
+            match self.writer.attend(job).await {
+                Ok(true) => drop(self.done.insert(job)),
+                Ok(false) => {}
+                Err(error) => {
+                    troubles.insert(format!("job {job} cannot be looked after: {error}"));
+                }
+            }
         }
     }
 
-    async fn attend(&mut self, job: JobId) {
-        match self.writer.attend(job).await {
-            Ok(true) => drop(self.done.insert(job)),
-            Ok(false) => {}
-            Err(error) => warn!(%job, %error, "the job cannot be looked after"),
-        }
-    }
-
-    async fn own_jobs(&self, over: bool) -> Vec<Job> {
+    async fn own_jobs(&self, over: bool) -> Result<Vec<Job>, LedgerError> {
+        let own = self.writer.account().address();
         let filter = JobFilter {
+            broadcaster: Some(Broadcaster::Account(own)),
             ended: over,
             ..JobFilter::default()
         };
-        let jobs = match self.chain.ledger.jobs(filter).await {
-            Ok(jobs) => jobs,
-            Err(error) => {
-                warn!(%error, "jobs of this node cannot be looked after");
-                return Vec::new();
-            }
-        };
-        let own = Some(self.writer.account().address());
-        let mine = |job: &Job| job.broadcaster.account() == own;
-        jobs.into_iter().filter(mine).collect()
+        self.chain.ledger.jobs(filter).await
     }
 }

@@ -9,6 +9,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
 
 mod anvil;
+mod keeper;
 mod points;
 mod scene;
 mod transcoder;

@@ -123,7 +123,7 @@ async fn handle(store: &Store, ledger: &EthereumLedger, id: JobId, points: &Poin
 }
 
 /// Does its segments, and gets receipts for them.
-fn work(scene: &Scene, journal: Arc<dyn Journal>, job: JobId) -> Receipts {
+pub(crate) fn work(scene: &Scene, journal: Arc<dyn Journal>, job: JobId) -> Receipts {
     let work = Work::new(journal);
     for number in 0..SEGMENTS {
         let done = Done {

@@ -98,17 +98,18 @@ impl Claims {
 
     /// Does what is to be done for all jobs: makes claims that are due, answers
     /// challenges, settles. To be called now and then. A job that fails does not hold up
-    /// the others.
+    /// the others; those that did, and why, are returned.
     ///
     /// # Errors
     /// When the journal fails.
-    pub async fn attend(&self) -> Result<(), LedgerError> {
+    pub async fn attend(&self) -> Result<Vec<(JobId, LedgerError)>, LedgerError> {
+        let mut failed = Vec::new();
         for job in self.receipts.jobs()? {
             if let Err(error) = self.attend_job(job, false).await {
-                warn!(%job, %error, "claims wait");
+                failed.push((job, error));
             }
         }
-        Ok(())
+        Ok(failed)
     }
 
     /// Does what is to be done for one job; with `now` claims all of its receipts, however
