@@ -266,15 +266,6 @@ pub enum LedgerError {
 }
 
 impl LedgerError {
-    /// Whether nobody answered as they should, so that the same may go well later.
-    #[must_use]
-    pub const fn is_unreachable(&self) -> bool {
-        matches!(
-            self,
-            Self::Unreachable(_) | Self::Transaction(TransactionError::Chain(_))
-        )
-    }
-
     /// Whether waiting changes nothing: the program has to be started with something else.
     /// After any other error the same may go well later.
     #[must_use]

@@ -321,7 +321,6 @@ impl<'a> Assembly<'a> {
             allow_private: config.allow_private_dials,
             profiles: config.ladder.names().map(str::to_owned).collect(),
             max_price: config.jobs.max_price,
-            account: None,
             reassign_after: config.reassign_after,
             reconnect: config.reconnect_window,
             collector: CollectorConfig {

@@ -9,11 +9,11 @@ use headwater_chain::{
 };
 use headwater_proto::{NodeId, SigningKey};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::{
     driver::Core,
-    jobs::{Jobs, JobsConfig},
+    jobs::{Jobs, JobsConfig, Parts},
     ledger::{Chain, Keeper, Later, Means, Opened, Opening},
     net::NetHandle,
     pipeline::{Broadcasts, Hook, Transcoding},
@@ -103,33 +103,32 @@ impl Duties {
             self.keep(opened, chain);
         }
         let transcoder = self.account.clone().zip(self.transcoding.clone());
-        let jobs = Jobs::new(
-            opened.ledger.clone(),
-            self.store.clone(),
-            self.net.clone(),
-            self.node.clone(),
-            JobsConfig {
-                account: account_of(opened),
-                ..self.jobs
-            },
+        let parts = Parts {
+            ledger: opened.ledger.clone(),
+            account: account_of(opened),
+            store: self.store.clone(),
+            net: self.net.clone(),
+            node: self.node.clone(),
             transcoder,
-            self.office.books.clone(),
-        );
+            books: self.office.books.clone(),
+            tasks: self.tasks.clone(),
+            stop: self.stop.clone(),
+        };
+        let jobs = Jobs::new(parts, self.jobs);
         if let Some(collector) = jobs.collector(self.core.clone()) {
             self.tasks.spawn(collector.clone().run(self.stop.clone()));
             self.office.collector.get_or_init(|| collector);
         }
         self.office.jobs.get_or_init(|| jobs.clone());
-        let (core, stop) = (self.core, self.stop);
+        let core = self.core;
         if let Some(broadcasts) = self.broadcasts.clone() {
-            let over = jobs
-                .clone()
-                .watch_over(core.clone(), broadcasts, stop.clone());
+            let over = jobs.clone().watch_over(core.clone(), broadcasts.clone());
             self.tasks.spawn(over);
+            self.tasks.spawn(jobs.clone().keep_jobs(broadcasts));
         }
         let (ledger, feeding) = (self.ledger, self.broadcasts);
         self.tasks.spawn(async move {
-            if let Some(error) = jobs.watch(core, feeding, stop).await {
+            if let Some(error) = jobs.watch(core, feeding).await {
                 ledger.fail(&error);
             }
         });
@@ -176,20 +175,23 @@ fn account_of(opened: &Opened) -> Option<Address> {
     Some(writer.account().address())
 }
 
-/// Registers as soon as the chain answers.
+/// Looks whether the account is registered, as soon as the chain answers.
 async fn register_on_chain(opened: &Opened, own: Address, node: NodeId) {
     loop {
         match register(opened, own, node).await {
-            Err(error) if error.is_unreachable() => tokio::time::sleep(AGAIN).await,
-            Err(error) => return error!(%error, "the transcoder is not registered"),
             Ok(()) => return,
+            Err(error) if error.is_for_good() => {
+                return error!(%error, "nobody knows whether the transcoder is registered");
+            }
+            Err(error) => debug!(%error, "asking again whether the transcoder is registered"),
         }
+        tokio::time::sleep(AGAIN).await;
     }
 }
 
 /// A transcoder that is not in the job book puts itself there, for nothing and with the
 /// least stake; `headwater ledger register` changes the terms. On a chain that costs a
-/// stake, so it has to be done by hand.
+/// stake, and takes the jobs from another node of the account, so it is only said there.
 pub(super) async fn register(
     opened: &Opened,
     own: Address,
@@ -197,13 +199,23 @@ pub(super) async fn register(
 ) -> Result<(), LedgerError> {
     let key = NodeKey(*node.public_key());
     let known = opened.ledger.transcoders().await?;
-    let terms = match known.into_iter().find(|known| known.address == own) {
+    let known = known.into_iter().find(|known| known.address == own);
+    let terms = match known {
         Some(known) if known.node == key => return Ok(()),
-        Some(known) => known,
+        Some(known) if opened.chain.is_some() => {
+            let registered = NodeId::from_public_key(known.node.0);
+            warn!(
+                address = %own, %registered, %node,
+                "another node is registered, and gets the jobs; to move them to this one, see \
+                 `headwater ledger register --node`"
+            );
+            return Ok(());
+        }
         None if opened.chain.is_some() => {
             warn!(address = %own, %node, "not registered; see `headwater ledger register`");
             return Ok(());
         }
+        Some(known) => Transcoder { node: key, ..known },
         None => Transcoder {
             address: own,
             node: key,
@@ -211,7 +223,6 @@ pub(super) async fn register(
             stake: Wei(1),
         },
     };
-    let terms = Transcoder { node: key, ..terms };
     opened.ledger.register(terms).await?;
     info!(address = %own, "registered in the ledger");
     Ok(())

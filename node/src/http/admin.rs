@@ -78,7 +78,7 @@ pub struct StatusReport {
 /// How a ledger does, as JSON.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LedgerStatus {
-    /// `open`, `unreachable` or `failed`.
+    /// `open`, `reading`, `unreachable` or `failed`.
     pub state: String,
     /// What is wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -52,7 +52,7 @@ pub(super) async fn ready(State(readiness): State<Readiness>) -> Response {
     let mut body = json!({ "ready": missing.is_empty(), "links": links });
     if let Some(ledger) = &readiness.ledger {
         // Players may ask too: nothing about endpoints.
-        body["ledger"] = json!(ledger.report().state.told().0);
+        body["ledger"] = json!(ledger.state().told().0);
     }
     if missing.is_empty() {
         return ([NO_STORE], Json(body)).into_response();

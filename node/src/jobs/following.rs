@@ -5,7 +5,6 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use headwater_chain::{Address, Batch, Cursor, Event, Job, JobFilter, JobState, LedgerError};
 use headwater_proto::JobId;
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use super::{AGAIN, Jobs, holder_of};
@@ -22,10 +21,9 @@ impl Jobs {
         self: Arc<Self>,
         core: Core,
         feeding: Option<Arc<Broadcasts>>,
-        stop: CancellationToken,
     ) -> Option<LedgerError> {
         tokio::select! {
-            () = stop.cancelled() => None,
+            () = self.parts.stop.cancelled() => None,
             error = self.follow(&core, feeding.as_deref()) => Some(error),
         }
     }
@@ -35,27 +33,39 @@ impl Jobs {
         let mut said = None;
         loop {
             let ended = if begun {
-                self.follow_on(core, feeding).await
+                self.follow_on(core, feeding, &mut said).await
             } else {
                 self.begin_where_it_was(feeding.is_some()).await
             };
-            begun |= ended.is_ok();
-            let Err(error) = ended else { continue };
-            // The same again says nothing new.
-            if said.as_ref() != Some(&error) {
-                error!(%error, "the ledger cannot be followed");
+            match ended {
+                Ok(()) if !begun => {
+                    begun = true;
+                    continue;
+                }
+                // A watch that ends without a word is taken up again like one that failed.
+                Ok(()) => {}
+                Err(error) if error.is_for_good() => {
+                    error!(%error, "the ledger cannot be followed");
+                    return error;
+                }
+                // The same again says nothing new.
+                Err(error) if said.as_ref() == Some(&error) => {}
+                Err(error) => {
+                    if error == LedgerError::Reading {
+                        info!("the chain is being read; no jobs until it has been");
+                    } else {
+                        error!(%error, "the ledger cannot be followed");
+                    }
+                    said = Some(error);
+                }
             }
-            if error.is_for_good() {
-                return error;
-            }
-            said = Some(error);
             tokio::time::sleep(AGAIN).await;
         }
     }
 
     /// Takes up what this node did when it last ran.
     async fn begin_where_it_was(&self, feeds: bool) -> Result<(), LedgerError> {
-        if let Some((key, transcoding)) = &self.transcoder {
+        if let Some((key, transcoding)) = &self.parts.transcoder {
             self.take_up(key.address(), transcoding).await?;
         }
         if feeds {
@@ -64,19 +74,22 @@ impl Jobs {
         Ok(())
     }
 
-    /// Handles what was settled after the place that is kept; gives why that ended.
+    /// Handles what was settled after the place that is kept; gives why that ended. `said`
+    /// is what was last said of a ledger that could not be followed.
     async fn follow_on(
         &self,
         core: &Core,
         feeding: Option<&Broadcasts>,
+        said: &mut Option<LedgerError>,
     ) -> Result<(), LedgerError> {
-        let cursor = self.store.cursor().unwrap_or_else(|error| {
+        let cursor = self.parts.store.cursor().unwrap_or_else(|error| {
             error!(%error, "following the ledger from its beginning");
             None
         });
-        let mut watch = self.ledger.watch(cursor.map(Cursor));
+        let mut watch = self.parts.ledger.watch(cursor.map(Cursor));
         while let Some(batch) = watch.next().await {
             self.handle(batch?, core, feeding).await;
+            *said = None;
         }
         Ok(())
     }
@@ -87,7 +100,7 @@ impl Jobs {
         own: Address,
         transcoding: &Arc<Transcoding>,
     ) -> Result<(), LedgerError> {
-        let held = match self.store.jobs() {
+        let held = match self.parts.store.jobs() {
             Ok(held) => held,
             Err(error) => {
                 error!(%error, "jobs of the last run are lost");
@@ -95,7 +108,7 @@ impl Jobs {
             }
         };
         for (job, _) in held {
-            match self.ledger.job(headwater_chain::JobId(job)).await? {
+            match self.parts.ledger.job(headwater_chain::JobId(job)).await? {
                 Some(job) if self.is_held(&job, own) => {
                     info!(job = %job.id, "resuming a job of the last run");
                     self.begin(&job, transcoding);
@@ -131,7 +144,7 @@ impl Jobs {
                 }
             }
         }
-        if let Err(error) = self.store.put_cursor(&batch.cursor.0) {
+        if let Err(error) = self.parts.store.put_cursor(&batch.cursor.0) {
             error!(%error, "the place in the ledger cannot be kept");
         }
     }
@@ -139,7 +152,7 @@ impl Jobs {
     /// A job after all that is settled: whoever follows a ledger from its beginning is
     /// told of much that is long over.
     async fn as_it_is_now(&self, told: Job) -> Job {
-        match self.ledger.job(told.id).await {
+        match self.parts.ledger.job(told.id).await {
             Ok(Some(job)) => job,
             Ok(None) => Job {
                 state: JobState::Ended,
@@ -154,7 +167,7 @@ impl Jobs {
 
     /// Takes a job up, or ends it: it went to somebody else, or is over.
     fn assigned(&self, job: &Job) {
-        match &self.transcoder {
+        match &self.parts.transcoder {
             Some((key, transcoding)) if self.is_held(job, key.address()) => {
                 self.begin(job, transcoding);
             }
@@ -169,12 +182,12 @@ impl Jobs {
     /// Brings what goes on in line with a ledger that took entries back: nothing is
     /// transcoded or fed for a job that is not.
     async fn rolled_back(&self, core: &Core, feeding: Option<&Broadcasts>) {
-        let left = match self.ledger.jobs(JobFilter::default()).await {
+        let left = match self.parts.ledger.jobs(JobFilter::default()).await {
             Ok(jobs) => jobs,
             Err(error) => return error!(%error, "the ledger cannot say which jobs are left"),
         };
         let find = |id: JobId| left.iter().find(|job| job.id.0 == id.0);
-        if let Some((key, transcoding)) = &self.transcoder {
+        if let Some((key, transcoding)) = &self.parts.transcoder {
             for held in transcoding.list() {
                 if !find(held.job).is_some_and(|job| self.is_held(job, key.address())) {
                     info!(job = %held.job, "the job is not ours any more");

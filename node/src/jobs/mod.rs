@@ -1,5 +1,7 @@
 //! Between ledger and protocol: which jobs are ours, whose claims hold, who is replaced.
 
+mod acknowledgement;
+mod creation;
 mod early;
 mod following;
 mod overseer;
@@ -12,14 +14,15 @@ use std::{
 };
 
 use headwater_chain::{
-    Address, Job, JobFilter, JobState, Ledger, NewJob, NodeKey, Transcoder, Wei,
+    Address, Job, JobState, Ledger, NodeKey, Transcoder, Wei,
     ethereum::{Claim, Key},
 };
 use headwater_proto::{
     AddressText, JobId, NodeId, SigningKey, StreamId, TranscodeClaim, limits::MAX_ADDRESSES,
 };
 use headwater_protocol::{Answer, Command};
-use tracing::{debug, error, info, warn};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{error, info, warn};
 use zeroize::Zeroizing;
 
 use self::oversight::Oversight;
@@ -40,17 +43,39 @@ const CLAIM_MS: u64 = 5 * 60_000;
 const AGAIN: Duration = Duration::from_secs(2);
 
 /// What a node has to do with a ledger.
+#[derive(Debug)]
 pub struct Jobs {
-    ledger: Arc<dyn Ledger>,
-    store: Arc<Store>,
-    net: NetHandle,
-    node: SigningKey,
+    parts: Parts,
     config: JobsConfig,
-    transcoder: Option<(Key, Arc<Transcoding>)>,
     /// Claims that held: which transcoder serves which stream.
     granted: Mutex<BTreeMap<(NodeId, JobId), StreamId>>,
     oversight: Mutex<Oversight>,
-    books: Books,
+    /// Jobs that are being acknowledged.
+    acknowledging: Arc<Mutex<BTreeSet<headwater_chain::JobId>>>,
+    /// Streams whose jobs are being created or ended.
+    changing: Arc<Mutex<BTreeSet<String>>>,
+}
+
+/// What a node does its jobs with.
+pub struct Parts {
+    /// Which says whose they are.
+    pub ledger: Arc<dyn Ledger>,
+    /// The node's account, when the ledger is on a chain.
+    pub account: Option<Address>,
+    /// Where jobs that were taken up are remembered.
+    pub store: Arc<Store>,
+    /// Knows where the node can be reached.
+    pub net: NetHandle,
+    /// The node's key.
+    pub node: SigningKey,
+    /// Of a transcoder: what signs for its jobs, and what does them.
+    pub transcoder: Option<(Key, Arc<Transcoding>)>,
+    /// What was fed and done.
+    pub books: Books,
+    /// The node's tasks.
+    pub tasks: TaskTracker,
+    /// Ends them.
+    pub stop: CancellationToken,
 }
 
 /// How a node deals with jobs.
@@ -64,8 +89,6 @@ pub struct JobsConfig {
     pub profiles: Vec<String>,
     /// What a segment may cost at most, when this node creates jobs.
     pub max_price: Wei,
-    /// The node's account on a chain.
-    pub account: Option<Address>,
     /// A transcoder of this node's jobs that is silent for so long is asked whether it is
     /// there, and replaced when it does not answer.
     pub reassign_after: Duration,
@@ -75,9 +98,9 @@ pub struct JobsConfig {
     pub collector: CollectorConfig,
 }
 
-impl std::fmt::Debug for Jobs {
+impl std::fmt::Debug for Parts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Jobs")
+        f.debug_struct("Parts")
             .field("ledger", &self.ledger)
             .finish_non_exhaustive()
     }
@@ -86,88 +109,41 @@ impl std::fmt::Debug for Jobs {
 impl Jobs {
     /// Binds a node to a ledger.
     #[must_use]
-    pub fn new(
-        ledger: Arc<dyn Ledger>,
-        store: Arc<Store>,
-        net: NetHandle,
-        node: SigningKey,
-        config: JobsConfig,
-        transcoder: Option<(Key, Arc<Transcoding>)>,
-        books: Books,
-    ) -> Arc<Self> {
+    pub fn new(parts: Parts, config: JobsConfig) -> Arc<Self> {
         Arc::new(Self {
-            ledger,
-            store,
-            net,
-            node,
+            parts,
             oversight: Mutex::new(Oversight::new(config.reassign_after)),
             config,
-            transcoder,
             granted: Mutex::default(),
-            books,
+            acknowledging: Arc::default(),
+            changing: Arc::default(),
         })
     }
 
     /// The ledger.
     #[must_use]
     pub fn ledger(&self) -> &dyn Ledger {
-        &*self.ledger
+        &*self.parts.ledger
     }
 
     /// What collects this transcoder's receipts, where the ledger pays.
     #[must_use]
     pub fn collector(&self, core: Core) -> Option<Arc<Collector>> {
-        let (key, transcoding) = self.transcoder.as_ref()?;
+        let (key, transcoding) = self.parts.transcoder.as_ref()?;
         Some(Collector::new(
             self.config.collector,
-            self.books.work()?.clone(),
+            self.parts.books.work()?.clone(),
             core,
-            self.ledger.clone(),
-            self.node.clone(),
+            self.parts.ledger.clone(),
+            self.parts.node.clone(),
             key.address(),
             transcoding.clone(),
         ))
     }
 
-    /// Creates the job of a broadcast that began.
-    pub async fn broadcast_began(&self, stream: &StreamId) {
-        let job = NewJob {
-            stream: stream.to_string(),
-            broadcaster: NodeKey(*self.node.node_id().public_key()),
-            profiles: self.config.profiles.clone(),
-            max_price_per_segment: self.config.max_price,
-        };
-        match self.ledger.create_job(job).await {
-            Ok(job) => match job.transcoder {
-                Some(transcoder) => {
-                    info!(job = %job.id, transcoder = %transcoder.address, "job assigned");
-                }
-                None => info!(job = %job.id, "job waits for a transcoder to register"),
-            },
-            Err(error) => error!(%stream, %error, "no job was created"),
-        }
-    }
-
-    /// Ends the job of a broadcast that ended.
-    pub async fn broadcast_ended(&self, stream: &StreamId) {
-        let filter = JobFilter {
-            stream: Some(stream.to_string()),
-            ..JobFilter::default()
-        };
-        let jobs = match self.ledger.jobs(filter).await {
-            Ok(jobs) => jobs,
-            Err(error) => return error!(%stream, %error, "the job was not ended"),
-        };
-        for job in jobs.iter().filter(|job| self.is_own(job)) {
-            if let Err(error) = self.ledger.end_job(job.id).await {
-                error!(job = %job.id, %error, "the job was not ended");
-            }
-        }
-    }
-
     /// Checks a claim that reached this broadcaster.
     pub async fn check_claim(&self, claim: &TranscodeClaim, signature: &[u8; 65]) -> Answer {
-        let claim = match claim.clone().open(&self.node) {
+        let claim = match claim.clone().open(&self.parts.node) {
             Ok(claim) => claim,
             Err(reason) => {
                 warn!(job = %claim.job, %reason, "claim refused");
@@ -182,7 +158,7 @@ impl Jobs {
             sequence: claim.sequence,
             expires_ms: claim.expires_ms,
         };
-        match early::verify(&*self.ledger, &checked, signature).await {
+        match early::verify(&*self.parts.ledger, &checked, signature).await {
             // On a chain anybody can create a job for any stream.
             Ok(assignment) if !self.is_own(&assignment.job) => {
                 warn!(job = %claim.job, by = %assignment.job.broadcaster, "claim to a job of another account refused");
@@ -210,7 +186,7 @@ impl Jobs {
 
     /// Notes from where on a transcoder is owed receipts.
     fn owe(&self, claim: &TranscodeClaim, transcoder: Address) {
-        let Some(fed) = self.books.fed() else {
+        let Some(fed) = self.parts.books.fed() else {
             return;
         };
         let granted = fed.granted(claim.job, claim.transcoder, transcoder, &claim.stream);
@@ -232,9 +208,9 @@ impl Jobs {
     /// Signs a claim to a job this transcoder holds.
     #[must_use]
     pub fn claim(&self, job: JobId) -> Option<(TranscodeClaim, [u8; 65])> {
-        let (key, transcoding) = self.transcoder.as_ref()?;
+        let (key, transcoding) = self.parts.transcoder.as_ref()?;
         let stream = transcoding.stream_of(job)?;
-        let sequence = match self.store.next_sequence() {
+        let sequence = match self.parts.store.next_sequence() {
             Ok(sequence) => sequence,
             Err(error) => {
                 error!(%error, "no claim without a new number");
@@ -242,6 +218,7 @@ impl Jobs {
             }
         };
         let addresses: Vec<AddressText> = self
+            .parts
             .net
             .advertised()
             .into_iter()
@@ -250,7 +227,7 @@ impl Jobs {
         let claim = TranscodeClaim {
             stream: stream.clone(),
             job,
-            transcoder: self.node.node_id(),
+            transcoder: self.parts.node.node_id(),
             addresses,
             sealed: None,
             sequence,
@@ -264,7 +241,7 @@ impl Jobs {
             sequence,
             expires_ms: claim.expires_ms,
         };
-        let signature = key.sign(&self.ledger.domain(), &signed);
+        let signature = key.sign(&self.parts.ledger.domain(), &signed);
         let mut ephemeral = Zeroizing::new([0; 32]);
         if let Err(error) = getrandom::fill(&mut *ephemeral) {
             error!(%error, "no claim without a random key for its addresses");
@@ -282,7 +259,7 @@ impl Jobs {
 
     /// Jobs for which this node owes receipts for what it feeds now.
     fn owed(&self) -> BTreeSet<JobId> {
-        let jobs = self.books.fed().map(|fed| fed.jobs());
+        let jobs = self.parts.books.fed().map(|fed| fed.jobs());
         jobs.unwrap_or(Ok(BTreeSet::new())).unwrap_or_else(|error| {
             error!(%error, "nobody knows what is owed");
             BTreeSet::new()
@@ -297,7 +274,7 @@ impl Jobs {
         core: &Core,
         broadcasts: &Broadcasts,
     ) {
-        if let Some(fed) = self.books.fed() {
+        if let Some(fed) = self.parts.books.fed() {
             let node = holder.map(|holder| NodeId::from_public_key(holder.0));
             if let Err(error) = fed.held_by(id, node) {
                 error!(job = %id, %error, "more may be paid than is fed");
@@ -328,7 +305,7 @@ impl Jobs {
         let Ok(stream) = job.stream.parse::<StreamId>() else {
             return warn!(job = %job.id, "the job's stream is none");
         };
-        let refused = self.books.work().map(|work| work.is_refused(job.id));
+        let refused = self.parts.books.work().map(|work| work.is_refused(job.id));
         match refused {
             Some(Ok(true)) => return info!(job = %job.id, "the job is not paid for"),
             Some(Err(error)) => error!(job = %job.id, %error, "the job may not be paid for"),
@@ -338,43 +315,22 @@ impl Jobs {
             stream: job.stream.clone(),
             profiles: job.profiles.clone(),
         };
-        if let Err(error) = self.store.put_job(job.id.0, &held) {
+        if let Err(error) = self.parts.store.put_job(job.id.0, &held) {
             error!(job = %job.id, %error, "the job cannot be remembered");
         }
         transcoding.start(JobId(job.id.0), stream);
         if let Some(own) = job.transcoder.as_ref().map(|holder| holder.address) {
-            let ledger = self.ledger.clone();
-            tokio::spawn(acknowledge(ledger, job.id, own, transcoding.clone()));
+            self.acknowledge(job.id, own, transcoding);
         }
     }
 
     fn is_held(&self, job: &Job, own: Address) -> bool {
-        is_held(job, own, self.node.node_id())
+        is_held(job, own, self.parts.node.node_id())
     }
 
     fn drop_job(&self, job: u64) {
-        if let Err(error) = self.store.remove_job(job) {
+        if let Err(error) = self.parts.store.remove_job(job) {
             error!(job, %error, "the job cannot be forgotten");
-        }
-    }
-}
-
-/// Says that a job is worked on. Only who has said so is paid, so it is tried until
-/// somebody answers, or the job is not worked on any more.
-async fn acknowledge(
-    ledger: Arc<dyn Ledger>,
-    job: headwater_chain::JobId,
-    own: Address,
-    transcoding: Arc<Transcoding>,
-) {
-    while transcoding.stream_of(JobId(job.0)).is_some() {
-        match ledger.acknowledge(job, own).await {
-            Ok(_) => return,
-            Err(error) if error.is_unreachable() => {
-                debug!(%job, %error, "job not acknowledged yet");
-                tokio::time::sleep(AGAIN).await;
-            }
-            Err(error) => return warn!(%job, %error, "job not acknowledged"),
         }
     }
 }

@@ -92,7 +92,8 @@ impl Oversight {
         due
     }
 
-    /// What a transcoder answered, or that it did not. `true` when it is to be replaced.
+    /// What a transcoder answered, or that it did not. `true` when it is to be replaced;
+    /// then it is not asked again until that has been tried.
     pub(super) fn answered(
         &mut self,
         job: JobId,
@@ -104,14 +105,22 @@ impl Oversight {
         let Some(overseen) = self.of(job, transcoder) else {
             return false;
         };
-        overseen.asked = false;
         // It may have begun to work while it was asked.
-        if now.since(overseen.heard) < patience {
-            return false;
+        let works = now.since(overseen.heard) < patience;
+        if !works {
+            overseen.heard = now;
+            overseen.excuses += 1;
         }
-        overseen.heard = now;
-        overseen.excuses += 1;
-        !there || overseen.excuses > EXCUSES
+        overseen.asked = !works && (!there || overseen.excuses > EXCUSES);
+        overseen.asked
+    }
+
+    /// It was tried to replace a transcoder.
+    pub(super) fn looked_after(&mut self, job: JobId, transcoder: NodeKey, now: Time) {
+        if let Some(overseen) = self.of(job, transcoder) {
+            overseen.asked = false;
+            overseen.heard = now;
+        }
     }
 
     fn of(&mut self, job: JobId, transcoder: NodeKey) -> Option<&mut Overseen> {
@@ -170,6 +179,10 @@ mod tests {
         assert_eq!(asked(&mut oversight, 30), 0, "it is being asked");
 
         assert!(oversight.answered(JobId(1), FIRST, false, at(31)));
+        assert_eq!(asked(&mut oversight, 300), 0, "it is being replaced");
+        oversight.looked_after(JobId(1), FIRST, at(300));
+        assert_eq!(asked(&mut oversight, 309), 0);
+        assert_eq!(asked(&mut oversight, 310), 1, "there was no other");
     }
 
     #[test]
@@ -186,7 +199,7 @@ mod tests {
         let mut oversight = overseeing();
         let mut replaced = Vec::new();
         for round in 1..=3 {
-            assert_eq!(asked(&mut oversight, round * 10), 1);
+            assert_eq!(asked(&mut oversight, round * 10), 1, "{round}");
             replaced.push(oversight.answered(JobId(1), FIRST, true, at(round * 10)));
         }
         assert_eq!(replaced, [false, false, true]);

@@ -31,6 +31,8 @@ const SAY_AGAIN: Duration = Duration::from_mins(1);
 #[derive(Debug)]
 pub struct Opening {
     place: Place,
+    /// The contract was used before.
+    known: bool,
     progress: Mutex<Progress>,
 }
 
@@ -54,6 +56,8 @@ enum Progress {
 pub enum LedgerState {
     /// It answers.
     Open,
+    /// It does as soon as its chain has been read.
+    Reading,
     /// Nobody answers for it at present, and why.
     Unreachable(String),
     /// It can never be used as it is set, or not any more, and why.
@@ -79,6 +83,7 @@ impl LedgerState {
     pub fn told(&self) -> (&'static str, Option<&str>) {
         match self {
             Self::Open => ("open", None),
+            Self::Reading => ("reading", None),
             Self::Unreachable(reason) => ("unreachable", Some(reason)),
             Self::Failed(reason) => ("failed", Some(reason)),
         }
@@ -99,20 +104,37 @@ impl Opening {
                 Place::Chain(config, endpoints)
             }
         };
-        let progress = Mutex::new(Progress::Trying("nobody has answered yet".to_owned()));
-        Ok(Self { place, progress })
+        Ok(Self {
+            place,
+            known: chain.is_some(),
+            progress: Mutex::new(Progress::Trying("nobody has answered yet".to_owned())),
+        })
     }
 
     /// Opens it if that can be done at once; `None` when nobody answers yet.
     ///
     /// # Errors
-    /// What waiting does not change.
+    /// What waiting does not change, or is most likely set wrong.
     pub async fn at_once(&self, means: &Means) -> Result<Option<Opened>, LedgerError> {
         match timeout(AT_ONCE, self.attempt(means)).await {
             Ok(Ok(opened)) => Ok(Some(opened)),
-            Ok(Err(error)) if !error.is_unreachable() => Err(error),
+            Ok(Err(error)) if self.is_a_mistake(&error) => Err(error),
             Ok(Err(_)) | Err(_) => Ok(None),
         }
+    }
+
+    /// Whether a person had better look at it before the node starts.
+    fn is_a_mistake(&self, error: &LedgerError) -> bool {
+        match &self.place {
+            // A file is there or is not.
+            Place::Book(_) => true,
+            Place::Chain(..) => error.is_for_good() || self.is_nowhere(error),
+        }
+    }
+
+    /// Whether there is no contract where none has ever been seen.
+    fn is_nowhere(&self, error: &LedgerError) -> bool {
+        !self.known && matches!(error, LedgerError::NoContract { .. })
     }
 
     /// Opens it, however long that takes. `None` when waiting changes nothing, which is
@@ -126,18 +148,21 @@ impl Opening {
                     info!("the ledger is reached");
                     return Some(opened);
                 }
-                Err(error) if error.is_unreachable() => {
+                Err(error) if error.is_for_good() => {
+                    error!(%error, "the ledger cannot be used; there are no jobs");
+                    self.fail(&error);
+                    return None;
+                }
+                Err(error) => {
                     let now = clock::now();
                     if said.is_none_or(|at| now.since(at) >= SAY_AGAIN) {
                         warn!(%error, "the ledger is unreachable; no jobs until it answers");
                         said = Some(now);
                     }
                     *lock(&self.progress) = Progress::Trying(error.to_string());
-                }
-                Err(error) => {
-                    error!(%error, "the ledger cannot be used; there are no jobs");
-                    self.fail(&error);
-                    return None;
+                    if self.is_nowhere(&error) {
+                        pause = LONGEST;
+                    }
                 }
             }
             sleep(jittered(pause)).await;
@@ -159,50 +184,56 @@ impl Opening {
         *lock(&self.progress) = Progress::Failed(error.to_string());
     }
 
-    /// How it does.
+    /// Whether it can be used. Reads nothing from the disk.
+    #[must_use]
+    pub fn state(&self) -> LedgerState {
+        match &*lock(&self.progress) {
+            Progress::Trying(reason) => LedgerState::Unreachable(reason.clone()),
+            Progress::Failed(reason) => LedgerState::Failed(reason.clone()),
+            Progress::Open(None) => LedgerState::Open,
+            Progress::Open(Some(chain)) => chain.state(),
+        }
+    }
+
+    /// How it does, for those who run the node.
     #[must_use]
     pub fn report(&self) -> LedgerReport {
-        let mut report = LedgerReport {
-            state: LedgerState::Open,
-            settled: None,
+        let chain = match &*lock(&self.progress) {
+            Progress::Open(chain) => chain.clone(),
+            Progress::Trying(_) | Progress::Failed(_) => None,
+        };
+        LedgerReport {
+            state: self.state(),
+            settled: chain.as_ref().map(|chain| chain.ledger.status().settled),
             endpoints: match &self.place {
                 Place::Book(_) => Vec::new(),
                 Place::Chain(_, endpoints) => endpoints.status(),
             },
-            pending: None,
-        };
-        match &*lock(&self.progress) {
-            Progress::Trying(reason) => report.state = LedgerState::Unreachable(reason.clone()),
-            Progress::Failed(reason) => report.state = LedgerState::Failed(reason.clone()),
-            Progress::Open(None) => {}
-            Progress::Open(Some(chain)) => chain.add_to(&mut report),
+            pending: chain.as_ref().and_then(Chain::pending),
         }
-        report
     }
 }
 
 impl Chain {
-    fn add_to(&self, report: &mut LedgerReport) {
+    fn state(&self) -> LedgerState {
         let status = self.ledger.status();
-        report.settled = Some(status.settled);
-        let pending = self
-            .writer
-            .as_ref()
-            .map(|writer| writer.account().pending());
-        let pending = pending.and_then(Result::ok);
-        report.pending = pending.and_then(|count| u64::try_from(count).ok());
         if let Some(error) = status.failed {
-            report.state = LedgerState::Failed(error.to_string());
-        } else if report
-            .endpoints
-            .iter()
-            .all(|endpoint| endpoint.failures > 0)
-        {
-            let reasons = report.endpoints.iter();
-            let reasons = reasons.filter_map(|endpoint| endpoint.last_error.as_deref());
-            let reasons: Vec<_> = reasons.collect();
-            report.state = LedgerState::Unreachable(reasons.join("; "));
+            return LedgerState::Failed(error.to_string());
         }
+        let endpoints = status.endpoints.into_iter();
+        let failing = |status: EndpointStatus| status.last_error.filter(|_| status.failures > 0);
+        let reasons: Option<Vec<_>> = endpoints.map(failing).collect();
+        match reasons {
+            Some(reasons) => LedgerState::Unreachable(reasons.join("; ")),
+            None if status.synced => LedgerState::Open,
+            None => LedgerState::Reading,
+        }
+    }
+
+    /// Transactions that are under way, where there is an account.
+    fn pending(&self) -> Option<u64> {
+        let pending = self.writer.as_ref()?.account().pending();
+        u64::try_from(pending.ok()?).ok()
     }
 }
 

@@ -1,0 +1,219 @@
+//! Says that jobs are worked on. Only who has said so is paid.
+
+use std::{sync::Arc, time::Duration};
+
+use headwater_chain::{Address, JobId, Ledger, LedgerError};
+use tracing::{debug, warn};
+
+use super::Jobs;
+use crate::{mutex::lock, pipeline::Transcoding};
+
+/// The first pause between two tries, and the longest.
+const FIRST: Duration = Duration::from_secs(2);
+const LONGEST: Duration = Duration::from_secs(30);
+
+impl Jobs {
+    /// Says that a job is worked on, in a task of its own.
+    pub(super) fn acknowledge(&self, job: JobId, own: Address, transcoding: &Arc<Transcoding>) {
+        if !lock(&self.acknowledging).insert(job) {
+            return;
+        }
+        let (ledger, stop) = (self.parts.ledger.clone(), self.parts.stop.clone());
+        let (transcoding, under_way) = (transcoding.clone(), self.acknowledging.clone());
+        self.parts.tasks.spawn(async move {
+            let works = || {
+                transcoding
+                    .stream_of(headwater_proto::JobId(job.0))
+                    .is_some()
+            };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = acknowledge(&*ledger, job, own, works, FIRST) => {}
+            }
+            lock(&under_way).remove(&job);
+        });
+    }
+}
+
+/// Tries until it is done, or the job is not worked on any more, or never will be ours.
+/// `first` is the first pause between two tries.
+async fn acknowledge(
+    ledger: &dyn Ledger,
+    job: JobId,
+    own: Address,
+    works: impl Fn() -> bool,
+    first: Duration,
+) {
+    let mut pause = first;
+    while works() {
+        let Err(error) = ledger.acknowledge(job, own).await else {
+            return;
+        };
+        if is_in_vain(ledger, &error, own).await {
+            return warn!(%job, %error, "job not acknowledged");
+        }
+        if pause == first {
+            warn!(%job, %error, "job not acknowledged yet");
+        } else {
+            debug!(%job, %error, "job still not acknowledged");
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST);
+    }
+}
+
+/// Whether trying again changes nothing. An endpoint may be a block behind that of the
+/// election: that somebody else holds the job is believed when the ledger says so too.
+async fn is_in_vain(ledger: &dyn Ledger, error: &LedgerError, own: Address) -> bool {
+    if let LedgerError::NotHolder(job, _) = error {
+        let told = ledger.job(*job).await.ok().flatten();
+        let holder = told.map(|job| job.transcoder.map(|holder| holder.address));
+        return holder.is_some_and(|holder| holder != Some(own));
+    }
+    error.is_for_good() || matches!(error, LedgerError::Ended(_) | LedgerError::NotOwn(..))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use headwater_chain::{
+        Cursor, Future, Job, JobBook, JobFilter, JobState, JournalError, NewJob, NodeKey,
+        Transcoder, Watch, Wei,
+        ethereum::{Domain, TransactionError},
+    };
+
+    use super::*;
+
+    const OWN: Address = Address([1; 20]);
+    const OTHER: Address = Address([2; 20]);
+    const MOMENT: Duration = Duration::from_millis(1);
+
+    /// A job book in which acknowledging fails at first.
+    #[derive(Debug)]
+    struct Failing {
+        book: JobBook,
+        errors: Mutex<Vec<LedgerError>>,
+        tries: AtomicUsize,
+    }
+
+    impl Ledger for Failing {
+        fn domain(&self) -> Domain {
+            self.book.domain()
+        }
+        fn register(&self, transcoder: Transcoder) -> Future<'_, ()> {
+            self.book.register(transcoder)
+        }
+        fn unregister(&self, address: Address) -> Future<'_, ()> {
+            self.book.unregister(address)
+        }
+        fn transcoders(&self) -> Future<'_, Vec<Transcoder>> {
+            self.book.transcoders()
+        }
+        fn create_job(&self, job: NewJob) -> Future<'_, Job> {
+            self.book.create_job(job)
+        }
+        fn job(&self, id: JobId) -> Future<'_, Option<Job>> {
+            self.book.job(id)
+        }
+        fn jobs(&self, filter: JobFilter) -> Future<'_, Vec<Job>> {
+            self.book.jobs(filter)
+        }
+        fn acknowledge(&self, id: JobId, transcoder: Address) -> Future<'_, Job> {
+            self.tries.fetch_add(1, Ordering::Relaxed);
+            match lock(&self.errors).pop() {
+                Some(error) => Box::pin(async move { Err(error) }),
+                None => self.book.acknowledge(id, transcoder),
+            }
+        }
+        fn reassign(&self, id: JobId) -> Future<'_, Job> {
+            self.book.reassign(id)
+        }
+        fn end_job(&self, id: JobId) -> Future<'_, Job> {
+            self.book.end_job(id)
+        }
+        fn watch(&self, from: Option<Cursor>) -> Watch {
+            self.book.watch(from)
+        }
+    }
+
+    /// The first job, held by [`OWN`].
+    async fn failing(dir: &tempfile::TempDir, errors: Vec<LedgerError>) -> Failing {
+        let book = JobBook::open(&dir.path().join("jobs.book")).unwrap();
+        let terms = Transcoder {
+            address: OWN,
+            node: NodeKey([1; 32]),
+            price_per_segment: Wei(0),
+            stake: Wei(1),
+        };
+        book.register(terms).await.unwrap();
+        let job = NewJob {
+            stream: "stream".into(),
+            broadcaster: NodeKey([9; 32]),
+            profiles: vec![],
+            max_price_per_segment: Wei(0),
+        };
+        book.create_job(job).await.unwrap();
+        Failing {
+            book,
+            errors: Mutex::new(errors),
+            tries: AtomicUsize::new(0),
+        }
+    }
+
+    async fn state(ledger: &Failing) -> JobState {
+        ledger.job(JobId(1)).await.unwrap().unwrap().state
+    }
+
+    #[tokio::test]
+    async fn what_passes_is_waited_for() {
+        let job = JobId(1);
+        let (needed, limit) = (2, 1);
+        let errors: Vec<LedgerError> = vec![
+            LedgerError::UnknownJob(job),
+            LedgerError::NotHolder(job, OWN),
+            TransactionError::TooDear { needed, limit }.into(),
+            TransactionError::Funds(OWN).into(),
+            TransactionError::Replaced.into(),
+            JournalError("no space left".into()).into(),
+            LedgerError::Unreachable("gone".into()),
+        ];
+        let count = errors.len();
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = failing(&dir, errors).await;
+
+        acknowledge(&ledger, job, OWN, || true, MOMENT).await;
+
+        assert_eq!(state(&ledger).await, JobState::Acknowledged);
+        assert_eq!(ledger.tries.load(Ordering::Relaxed), count + 1);
+    }
+
+    #[tokio::test]
+    async fn what_does_not_is_given_up() {
+        let job = JobId(1);
+        let errors = [
+            (LedgerError::Ended(job), OWN),
+            (LedgerError::NotOwn(OTHER, OWN), OWN),
+            // As the ledger says too.
+            (LedgerError::NotHolder(job, OTHER), OTHER),
+        ];
+        for (error, who) in errors {
+            let dir = tempfile::tempdir().unwrap();
+            let ledger = failing(&dir, vec![error]).await;
+            acknowledge(&ledger, job, who, || true, MOMENT).await;
+            assert_eq!(state(&ledger).await, JobState::Assigned);
+            assert_eq!(ledger.tries.load(Ordering::Relaxed), 1);
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = failing(&dir, vec![]).await;
+        acknowledge(&ledger, job, OWN, || false, MOMENT).await;
+        assert_eq!(
+            ledger.tries.load(Ordering::Relaxed),
+            0,
+            "nobody works on it"
+        );
+    }
+}
