@@ -1,8 +1,11 @@
 //! How single values are read; each reader says what it accepts.
 
 use std::{
+    fmt::Display,
     net::SocketAddr,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
+    str::FromStr,
     time::Duration,
 };
 
@@ -16,13 +19,13 @@ use super::PublishKey;
 use crate::secret::Secret;
 
 /// Neighbours that a node may have at most, whatever it is told.
-const MAX_PEERS: std::ops::RangeInclusive<u32> = 8..=10_000;
+const MAX_PEERS: RangeInclusive<u32> = 8..=10_000;
 /// Segments without a receipt: more than are made between two questions; half an hour.
-const MAX_UNPAID: std::ops::RangeInclusive<usize> = 10..=1000;
+const MAX_UNPAID: RangeInclusive<usize> = 10..=1000;
 /// What the contract takes.
-const CLAIM_RECEIPTS: std::ops::RangeInclusive<usize> = 1..=ReceiptTree::MAX;
+const CLAIM_RECEIPTS: RangeInclusive<usize> = 1..=ReceiptTree::MAX;
 /// Two weeks of blocks of 12 s.
-const CLAIM_BLOCKS: std::ops::RangeInclusive<u64> = 1..=100_000;
+const CLAIM_BLOCKS: RangeInclusive<u64> = 1..=100_000;
 
 /// A chain takes back so many blocks at most that this program can still follow.
 const MAX_CONFIRMATIONS: u64 = 64;
@@ -36,34 +39,30 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
 }
 
 pub(super) fn max_peers(text: &str) -> Result<u32, String> {
-    let number = text.parse().ok().filter(|n| MAX_PEERS.contains(n));
-    number.ok_or_else(|| {
-        let (min, max) = (MAX_PEERS.start(), MAX_PEERS.end());
-        format!("a number of neighbours from {min} to {max}")
-    })
+    number(text, &MAX_PEERS, "neighbours")
 }
 
 pub(super) fn max_unpaid(text: &str) -> Result<usize, String> {
-    let number = text.parse().ok().filter(|n| MAX_UNPAID.contains(n));
-    number.ok_or_else(|| {
-        let (min, max) = (MAX_UNPAID.start(), MAX_UNPAID.end());
-        format!("a number of segments from {min} to {max}")
-    })
+    number(text, &MAX_UNPAID, "segments")
 }
 
 pub(super) fn claim_receipts(text: &str) -> Result<usize, String> {
-    let number = text.parse().ok().filter(|n| CLAIM_RECEIPTS.contains(n));
-    number.ok_or_else(|| {
-        let (min, max) = (CLAIM_RECEIPTS.start(), CLAIM_RECEIPTS.end());
-        format!("a number of receipts from {min} to {max}")
-    })
+    number(text, &CLAIM_RECEIPTS, "receipts")
 }
 
 pub(super) fn claim_blocks(text: &str) -> Result<u64, String> {
-    let number = text.parse().ok().filter(|n| CLAIM_BLOCKS.contains(n));
+    number(text, &CLAIM_BLOCKS, "blocks")
+}
+
+/// Reads a number of things within bounds.
+fn number<T>(text: &str, bounds: &RangeInclusive<T>, what: &str) -> Result<T, String>
+where
+    T: FromStr + PartialOrd + Display,
+{
+    let number = text.parse().ok().filter(|n| bounds.contains(n));
     number.ok_or_else(|| {
-        let (min, max) = (CLAIM_BLOCKS.start(), CLAIM_BLOCKS.end());
-        format!("a number of blocks from {min} to {max}")
+        let (min, max) = (bounds.start(), bounds.end());
+        format!("a number of {what} from {min} to {max}")
     })
 }
 
