@@ -1,19 +1,9 @@
 //! The stages of a job's feed, one after the other, as the table in `stage` has them.
 
-use headwater_proto::{JobId, Message, Roles};
+use headwater_proto::{JobId, Message};
 
 use super::world::{ClaimPolicy, World, at};
 use crate::{Event, Question, Stage};
-
-/// Broadcaster (0), relay (1), transcoder (2), viewer (3), all linked to the relay only.
-fn network() -> World {
-    let mut world = World::star(2);
-    world.hosts[2].roles = Roles {
-        transcoder: true,
-        ..Roles::default()
-    };
-    world
-}
 
 /// The stages that the transcoder came to since this was asked last.
 fn stages(world: &mut World) -> Vec<Stage> {
@@ -44,7 +34,7 @@ fn claims_of(world: &World, host: usize, job: u64) -> usize {
 
 #[test]
 fn a_feed_begins_at_the_relays_and_goes_over_to_the_broadcaster() {
-    let mut world = network();
+    let mut world = World::with_transcoder();
     let stream = world.publish();
     world.start_job(2, 1, &stream);
     world.run(300);
@@ -63,7 +53,7 @@ fn a_feed_begins_at_the_relays_and_goes_over_to_the_broadcaster() {
 
 #[test]
 fn a_feed_comes_back_from_relays_when_the_direct_link_is_lost() {
-    let mut world = network();
+    let mut world = World::with_transcoder();
     let stream = world.publish();
     world.start_job(2, 1, &stream);
     world.run(300);
@@ -82,7 +72,7 @@ fn a_feed_comes_back_from_relays_when_the_direct_link_is_lost() {
 
 #[test]
 fn a_direct_link_lost_while_it_is_measured_is_told_to_the_broadcaster_at_once() {
-    let mut world = network();
+    let mut world = World::with_transcoder();
     let stream = world.publish();
     world.start_job(2, 1, &stream);
     world.run(300);
@@ -105,7 +95,7 @@ fn a_direct_link_lost_while_it_is_measured_is_told_to_the_broadcaster_at_once() 
 
 #[test]
 fn relays_that_lose_the_stream_while_the_broadcaster_is_measured_are_left_at_once() {
-    let mut world = network();
+    let mut world = World::with_transcoder();
     let stream = world.publish();
     world.start_job(2, 1, &stream);
     world.run(300);
@@ -122,7 +112,7 @@ fn relays_that_lose_the_stream_while_the_broadcaster_is_measured_are_left_at_onc
 
 #[test]
 fn a_direct_link_that_stalls_is_left_for_relays_and_rests() {
-    let mut world = network();
+    let mut world = World::with_transcoder();
     // Little is on its way when nothing gets through any more, so it is told of soon.
     world.credit = super::world::PART_BYTES + 5_000;
     for host in [0, 2, 3] {
@@ -146,7 +136,7 @@ fn a_direct_link_that_stalls_is_left_for_relays_and_rests() {
 
 #[test]
 fn a_job_whose_claim_is_refused_keeps_no_other_from_its_stream() {
-    let mut world = network();
+    let mut world = World::with_transcoder();
     world.hosts[2].dialable = false;
     world.hosts[0].claims = ClaimPolicy::RefuseJob(JobId(1));
     let stream = world.publish();
@@ -167,7 +157,7 @@ fn a_job_whose_claim_is_refused_keeps_no_other_from_its_stream() {
 
 #[test]
 fn a_stopped_job_leaves_nothing_to_feed() {
-    let mut world = network();
+    let mut world = World::with_transcoder();
     let stream = world.publish();
     world.start_job(2, 1, &stream);
     world.run(300);
@@ -182,7 +172,7 @@ fn a_stopped_job_leaves_nothing_to_feed() {
 
 #[test]
 fn a_job_that_stops_while_two_feed_it_leaves_one_to_the_viewer() {
-    let mut world = network();
+    let mut world = World::with_transcoder();
     let stream = world.publish();
     world.start_job(2, 1, &stream);
     world.subscribe(2, &stream);

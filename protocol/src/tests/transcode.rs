@@ -1,21 +1,9 @@
 //! TranscodeSub: claims, feeds over relays and over a link of their own, results.
 
-use headwater_proto::{
-    JobId, Message, NodeId, Roles, Signed, StreamId, TranscodeResult, TranscodeSub,
-};
+use headwater_proto::{JobId, Message, NodeId, Signed, StreamId, TranscodeResult, TranscodeSub};
 
 use super::world::{ClaimPolicy, World, is_cancel};
 use crate::{Command, CommandError, Event, Question};
-
-/// Broadcaster (0), relay (1), transcoder (2), viewer (3), all linked to the relay only.
-fn network() -> World {
-    let mut world = World::star(2);
-    world.hosts[2].roles = Roles {
-        transcoder: true,
-        ..Roles::default()
-    };
-    world
-}
 
 fn is_claim(message: &Message) -> bool {
     matches!(message, Message::TranscodeSub(_))
@@ -64,7 +52,7 @@ fn started(job: u64, transcoder: NodeId, direct: bool) -> Event {
 
 #[test]
 fn the_transcoder_is_dialled_and_fed_directly() {
-    let mut world = network();
+    let mut world = World::with_transcoder();
     let stream = world.publish();
 
     world.start_job(2, 1, &stream);
@@ -82,7 +70,7 @@ fn the_transcoder_is_dialled_and_fed_directly() {
 
 #[test]
 fn the_transcoder_is_fed_by_relays_when_it_cannot_be_dialled() {
-    let mut world = network();
+    let mut world = World::with_transcoder();
     world.hosts[2].dialable = false;
     let stream = world.publish();
 
@@ -105,7 +93,7 @@ fn the_transcoder_is_fed_by_relays_when_it_cannot_be_dialled() {
 
 #[test]
 fn a_direct_link_in_mid_stream_leaves_no_hole_and_no_repeat() {
-    let mut world = network();
+    let mut world = World::with_transcoder();
     world.hosts[2].dialable = false;
     let stream = world.publish();
     world.start_job(2, 1, &stream);
@@ -126,7 +114,7 @@ fn a_direct_link_in_mid_stream_leaves_no_hole_and_no_repeat() {
 
 #[test]
 fn a_lost_direct_link_falls_back_to_relays_with_a_fresh_claim() {
-    let mut world = network();
+    let mut world = World::with_transcoder();
     let stream = world.publish();
     world.start_job(2, 1, &stream);
     world.run(300);
@@ -158,7 +146,7 @@ fn a_lost_direct_link_falls_back_to_relays_with_a_fresh_claim() {
 
 #[test]
 fn a_refused_claim_feeds_nothing_and_dials_nothing() {
-    let mut world = network();
+    let mut world = World::with_transcoder();
     world.hosts[0].claims = ClaimPolicy::Refuse;
     let stream = world.publish();
 
@@ -176,7 +164,7 @@ fn a_refused_claim_feeds_nothing_and_dials_nothing() {
 
 #[test]
 fn a_claim_that_was_refused_is_made_again_and_may_hold_later() {
-    let mut world = network();
+    let mut world = World::with_transcoder();
     world.hosts[0].claims = ClaimPolicy::Refuse;
     let stream = world.publish();
     world.start_job(2, 1, &stream);
@@ -193,7 +181,7 @@ fn a_claim_that_was_refused_is_made_again_and_may_hold_later() {
 
 #[test]
 fn a_claim_under_examination_holds_the_data_back() {
-    let mut world = network();
+    let mut world = World::with_transcoder();
     world.hosts[0].claims = ClaimPolicy::Ignore;
     let stream = world.publish();
 
@@ -207,7 +195,7 @@ fn a_claim_under_examination_holds_the_data_back() {
 
 #[test]
 fn a_job_waits_for_its_broadcast() {
-    let mut world = network();
+    let mut world = World::with_transcoder();
     let stream = world.manifest(0).source();
     world.start_job(2, 1, &stream);
     world.run(3000);
@@ -221,7 +209,7 @@ fn a_job_waits_for_its_broadcast() {
 
 #[test]
 fn a_relay_that_has_the_stream_still_passes_the_claim_on() {
-    let mut world = network();
+    let mut world = World::with_transcoder();
     let stream = world.publish();
     world.subscribe(3, &stream);
     world.run(200);
@@ -238,7 +226,7 @@ fn a_relay_that_has_the_stream_still_passes_the_claim_on() {
 
 #[test]
 fn a_repeated_claim_is_no_attack_and_an_older_one_is_dropped() {
-    let mut world = network();
+    let mut world = World::with_transcoder();
     world.hosts[2].dialable = false;
     let stream = world.publish();
     world.start_job(2, 1, &stream);
@@ -260,7 +248,7 @@ fn a_repeated_claim_is_no_attack_and_an_older_one_is_dropped() {
 
 #[test]
 fn dials_for_one_job_are_few() {
-    let mut world = network();
+    let mut world = World::with_transcoder();
     world.hosts[2].dialable = false;
     let stream = world.publish();
     world.start_job(2, 1, &stream);
@@ -276,7 +264,7 @@ fn dials_for_one_job_are_few() {
 
 #[test]
 fn several_jobs_run_at_once() {
-    let mut world = network();
+    let mut world = World::with_transcoder();
     let first = world.publish();
     let second = StreamId {
         rendition: "second".parse().unwrap(),
@@ -299,7 +287,7 @@ fn several_jobs_run_at_once() {
 
 #[test]
 fn a_stopped_job_is_no_longer_fed() {
-    let mut world = network();
+    let mut world = World::with_transcoder();
     let stream = world.publish();
     world.start_job(2, 1, &stream);
     world.run(300);
@@ -316,7 +304,7 @@ fn a_stopped_job_is_no_longer_fed() {
 
 #[test]
 fn a_result_is_repeated_until_it_is_acknowledged_and_then_now_and_then() {
-    let mut world = network();
+    let mut world = World::with_transcoder();
     world.hosts[0].dialable = false;
     world.hosts[2].dialable = false;
     let stream = world.publish();
@@ -348,7 +336,7 @@ fn a_result_is_repeated_until_it_is_acknowledged_and_then_now_and_then() {
 
 #[test]
 fn a_replayed_result_is_not_taken() {
-    let mut world = network();
+    let mut world = World::with_transcoder();
     let stream = world.publish();
     world.set_master(1);
     world.start_job(2, 1, &stream);
@@ -378,7 +366,7 @@ fn a_replayed_result_is_not_taken() {
 
 #[test]
 fn results_of_others_are_refused() {
-    let mut world = network();
+    let mut world = World::with_transcoder();
     let stream = world.publish();
     let body = result(&world, &stream, 1);
     let refused = world.refused(2, Command::Respond { body: body.clone() });
@@ -391,7 +379,7 @@ fn results_of_others_are_refused() {
 
 #[test]
 fn a_result_is_told_again_as_soon_as_its_job_is_fed_again() {
-    let mut world = network();
+    let mut world = World::with_transcoder();
     world.hosts[2].dialable = false;
     let stream = world.publish();
     world.set_master(1);
@@ -413,7 +401,7 @@ fn a_result_is_told_again_as_soon_as_its_job_is_fed_again() {
 
 #[test]
 fn a_broadcaster_that_has_forgotten_a_claim_has_it_again_when_it_refuses_the_result() {
-    let mut world = network();
+    let mut world = World::with_transcoder();
     world.hosts[2].dialable = false;
     let stream = world.publish();
     world.set_master(1);

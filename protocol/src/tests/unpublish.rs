@@ -1,6 +1,6 @@
 //! Streams that are made no more, have not ended, and may come again.
 
-use headwater_proto::{JobId, Roles};
+use headwater_proto::JobId;
 
 use super::world::{ClaimPolicy, PARTS, World, at};
 use crate::{Command, CommandError, Delivery, Event, Failure};
@@ -123,19 +123,9 @@ fn only_a_stream_that_is_made_here_can_be_withdrawn() {
     assert_eq!(world.refused(0, wish), unknown, "it has ended");
 }
 
-/// Broadcaster (0), relay (1), transcoder (2), viewer (3), all linked to the relay only.
-fn network() -> World {
-    let mut world = World::star(2);
-    world.hosts[2].roles = Roles {
-        transcoder: true,
-        ..Roles::default()
-    };
-    world
-}
-
 #[test]
 fn a_job_is_fed_again_when_its_source_comes_again() {
-    let mut world = network();
+    let mut world = World::with_transcoder();
     let stream = world.publish();
     world.start_job(2, 1, &stream);
     world.run(300);
@@ -161,7 +151,7 @@ fn a_job_is_fed_again_when_its_source_comes_again() {
 
 #[test]
 fn a_subscription_whose_claim_is_being_checked_is_told_too() {
-    let mut world = network();
+    let mut world = World::with_transcoder();
     world.hosts[0].claims = ClaimPolicy::Ignore;
     let stream = world.publish();
     world.start_job(2, 1, &stream);

@@ -207,6 +207,16 @@ impl World {
         world
     }
 
+    /// Broadcaster (0), relay (1), transcoder (2), viewer (3), all linked to the relay only.
+    pub(crate) fn with_transcoder() -> Self {
+        let mut world = Self::star(2);
+        world.hosts[2].roles = Roles {
+            transcoder: true,
+            ..Roles::default()
+        };
+        world
+    }
+
     /// Owner and viewer, with two relayers (hosts 1 and 2) that are linked to both.
     pub(crate) fn diamond() -> Self {
         let mut world = Self::new(2, 1);
