@@ -335,7 +335,7 @@ impl Cx {
 
     /// A span between three and five quarters of `span`.
     pub(crate) fn jitter(&mut self, span: Duration) -> Duration {
-        let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX / 2);
+        let micros = micros(span);
         let half = micros / 2;
         let extra = if half == 0 { 0 } else { self.random() % half };
         Duration::from_micros(micros - micros / 4 + extra)
@@ -370,29 +370,37 @@ impl Cx {
     }
 }
 
-/// The pauses of one thing that is tried again and again.
+/// The pauses of one thing that is tried again and again, in microseconds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Retry {
-    next: Duration,
-    plan: Backoff,
+    next: u64,
+    first: u64,
+    cap: u64,
 }
 
 impl Retry {
-    pub(crate) const fn new(plan: Backoff) -> Self {
+    pub(crate) fn new(plan: Backoff) -> Self {
+        let first = micros(plan.first);
         Self {
-            next: plan.first,
-            plan,
+            next: first,
+            first,
+            cap: micros(plan.cap),
         }
     }
 
     /// When to try again; later each time.
     pub(crate) fn schedule(&mut self, cx: &mut Cx) -> Time {
-        let pause = cx.jitter(self.next);
-        self.next = self.next.saturating_mul(2).min(self.plan.cap);
+        let pause = cx.jitter(Duration::from_micros(self.next));
+        self.next = self.next.saturating_mul(2).min(self.cap);
         cx.now + pause
     }
 
     pub(crate) const fn reset(&mut self) {
-        self.next = self.plan.first;
+        self.next = self.first;
     }
+}
+
+/// A span in microseconds, as far as they fit.
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX / 2)
 }

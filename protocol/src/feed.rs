@@ -422,7 +422,7 @@ enum Verdict {
 
 fn ask(cx: &mut Cx, (transcoder, job): Name, id: ClaimId, claim: &SignedClaim) -> bool {
     let question = Question::CheckClaim {
-        claim: claim.0.clone(),
+        claim: Box::new(claim.0.clone()),
         signature: claim.1,
     };
     let asked = Asked::CheckClaim {

@@ -209,7 +209,7 @@ pub enum Command {
 #[derive(Debug, Clone)]
 pub enum Answer {
     /// A claim signed for a job; `None` when the job is gone.
-    Claim(Option<(TranscodeClaim, [u8; 65])>),
+    Claim(Option<Box<(TranscodeClaim, [u8; 65])>>),
     /// The claim holds, and these of its addresses may be dialled.
     ClaimGranted {
         /// May be empty: the transcoder is then fed over the relays only.

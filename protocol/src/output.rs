@@ -237,7 +237,7 @@ pub enum Question {
     /// [`crate::Answer::ClaimGranted`] or [`crate::Answer::ClaimRefused`].
     CheckClaim {
         /// What a transcoder claims.
-        claim: TranscodeClaim,
+        claim: Box<TranscodeClaim>,
         /// Its signature.
         signature: [u8; 65],
     },

@@ -60,7 +60,9 @@ impl Answerer {
     async fn answer(&self, question: &Question) -> Option<Answer> {
         let jobs = self.jobs.get();
         Some(match question {
-            Question::Claim { job } => Answer::Claim(jobs.and_then(|jobs| jobs.claim(*job))),
+            Question::Claim { job } => {
+                Answer::Claim(jobs.and_then(|jobs| jobs.claim(*job)).map(Box::new))
+            }
             Question::CheckClaim { claim, signature } => match jobs {
                 Some(jobs) => jobs.check_claim(claim, signature).await,
                 None => Answer::ClaimRefused,

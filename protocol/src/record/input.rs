@@ -181,7 +181,7 @@ fn put_answer(out: &mut Vec<u8>, answer: &Answer) {
         Answer::Claim(claim) => {
             out.u8(0);
             out.flag(claim.is_some());
-            if let Some((claim, signature)) = claim {
+            if let Some((claim, signature)) = claim.as_deref() {
                 put_claim(out, claim, signature);
             }
         }

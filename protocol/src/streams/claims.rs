@@ -221,7 +221,7 @@ impl Stream {
     }
 
     /// The driver has made a claim, or has not because the job is gone.
-    pub(crate) fn on_claim(&mut self, cx: &mut Cx, job: JobId, claim: Option<SignedClaim>) {
+    pub(crate) fn on_claim(&mut self, cx: &mut Cx, job: JobId, claim: Option<Box<SignedClaim>>) {
         let from = self.resume_from();
         let lead = self.claims.lead() == Some(job);
         let Some(state) = self.claims.jobs.get_mut(&job) else {
@@ -251,7 +251,7 @@ impl Stream {
             up.renew(cx, self.key, &self.id, index, from);
             return self.claims.sent(cx, job);
         }
-        self.announce(cx, job, claim);
+        self.announce(cx, job, *claim);
     }
 
     /// Sends a claim beside the subscription.

@@ -224,7 +224,7 @@ impl Streams {
         cx: &mut Cx,
         id: &StreamId,
         job: JobId,
-        claim: Option<SignedClaim>,
+        claim: Option<Box<SignedClaim>>,
     ) {
         let Some(key) = self.keys.get(id).copied() else {
             return;
@@ -421,7 +421,7 @@ impl Streams {
         // Others who lost the same parent may be some parts behind this one.
         let from = child.from().map(|at| Position { part: 0, ..at });
         let mut up = Upstream::new(&cx.config, hops_left - 1, from, cx.now);
-        up.claim = claim;
+        up.claim = claim.map(Box::new);
         let source = Source::Remote(Box::new(up));
         self.insert(cx, id.clone(), source)
             .ok_or(Failure::NoRoute(NoRouteReason::Overloaded))

@@ -94,7 +94,9 @@ impl Stream {
         let mut askers = self.children.keys().map(|(peer, _)| *peer);
         // A claim goes along with the subscription of whoever brought it.
         let bytes = match &self.source {
-            Source::Remote(up) => (up.claim.as_ref()).map_or(SUB_BYTES, |(c, _)| claim_bytes(c)),
+            Source::Remote(up) => {
+                (up.claim.as_ref()).map_or(SUB_BYTES, |claim| claim_bytes(&claim.0))
+            }
             Source::Owned(_) => SUB_BYTES,
         };
         self.local.wanted() || askers.any(|peer| cx.spend_bytes(peer, bytes)) && cx.may_pass_on(to)
@@ -109,8 +111,8 @@ impl Stream {
             return;
         };
         up.subscribe(cx, self.key, &self.id, peer, from, Role::Feed);
-        if let Some((claim, _)) = &up.claim {
-            self.claims.sent(cx, claim.job);
+        if let Some(claim) = &up.claim {
+            self.claims.sent(cx, claim.0.job);
         }
     }
 

@@ -232,7 +232,7 @@ pub(crate) struct Upstream {
     /// First part wanted, until there is one.
     pub(crate) wanted: Option<Position>,
     /// Makes the next subscription a TranscodeSub.
-    pub(crate) claim: Option<SignedClaim>,
+    pub(crate) claim: Option<Box<SignedClaim>>,
     pub(crate) hole: Option<Hole>,
     /// The parent that was last told of in an event.
     pub(crate) reported: Option<NodeId>,
@@ -417,7 +417,7 @@ impl Upstream {
             Role::Feed => self.claim.clone(),
             Role::Rival(_) | Role::Standby => None,
         };
-        let job = claim.as_ref().map(|(claim, _)| claim.job);
+        let job = claim.as_ref().map(|claim| claim.0.job);
         if let Some(index) = self.find(peer, request) {
             self.parents[index].claim = job;
         }
@@ -433,8 +433,9 @@ impl Upstream {
                 from,
                 hops_left,
             }),
-            Some((claim, signature)) => {
+            Some(claim) => {
                 cx.stats.claims_out += 1;
+                let (claim, signature) = *claim;
                 Message::from(TranscodeSub {
                     request,
                     branch: true,

@@ -532,7 +532,7 @@ impl World {
                     sequence: host.sequence,
                     expires_ms: 1,
                 };
-                Answer::Claim(Some((claim, [7; 65])))
+                Answer::Claim(Some(Box::new((claim, [7; 65]))))
             }
             Question::CheckClaim { claim, .. } => match host.claims {
                 ClaimPolicy::Refuse => Answer::ClaimRefused,

@@ -76,19 +76,19 @@ pub struct Dir {
     pub verifier: Option<Box<LinkVerifier>>,
     /// Bytes of media that were sent and whose credit is not given back.
     pub in_flight: usize,
-    /// When the link came up.
-    pub since: Time,
     generation: u32,
-    latency_us: u64,
-    kbps: u64,
+    latency_us: u32,
+    kbps: u32,
     busy: Time,
     last_arrival: Time,
-    /// What queues on the way hold back at present, and since when that is known.
-    jitter: (Time, u64),
+    /// What queues on the way hold back at present, in microseconds.
+    jitter_us: u32,
+    /// Since when that is known.
+    jitter_since: Time,
     head: u32,
     tail: u32,
     waiting: Option<Box<Waiting>>,
-    unreported: usize,
+    unreported: u32,
     report_at: Option<Time>,
 }
 
@@ -185,7 +185,7 @@ impl Net {
             return due;
         };
         d.in_flight += cost;
-        let full = d.backlog(now, uplink) >= buffer_us(d.kbps.min(uplink.kbps));
+        let full = d.backlog(now, uplink) >= buffer_us(d.kbps().min(uplink.kbps));
         if full || d.waiting.is_some() {
             let idle = d.waiting.is_none();
             let waiting = d.waiting.get_or_insert_default();
@@ -217,7 +217,7 @@ impl Net {
             let Some(d) = self.get_mut(dir) else {
                 return due;
             };
-            let full = d.backlog(now, uplink) >= buffer_us(d.kbps.min(uplink.kbps));
+            let full = d.backlog(now, uplink) >= buffer_us(d.kbps().min(uplink.kbps));
             let Some(waiting) = &mut d.waiting else {
                 return due;
             };
@@ -251,7 +251,7 @@ impl Net {
             return 0;
         }
         d.report_at = None;
-        let credit = std::mem::take(&mut d.unreported);
+        let credit = std::mem::take(&mut d.unreported) as usize;
         d.in_flight -= credit;
         credit
     }
@@ -289,7 +289,7 @@ impl Net {
             return None;
         }
         d.open = false;
-        let (back, latency) = (d.back, d.latency_us);
+        let (back, latency) = (d.back, d.latency_us());
         d.waiting = None;
         let dead = d.deaf;
         if let Some(back) = self.get_mut(back) {
@@ -370,13 +370,13 @@ impl Net {
             asks: Vec::new(),
             verifier: None,
             in_flight: 0,
-            since: now,
             generation,
-            latency_us,
-            kbps,
+            latency_us: saturated(latency_us),
+            kbps: saturated(kbps),
             busy: now,
             last_arrival: now,
-            jitter: (Time::default(), 0),
+            jitter_us: 0,
+            jitter_since: Time::default(),
             head: NONE,
             tail: NONE,
             waiting: None,
@@ -416,12 +416,12 @@ impl Net {
         };
         let bits = size as u64 * 8000;
         uplink.busy = uplink.busy.max(now) + micros(bits / uplink.kbps);
-        let sent = (d.busy.max(now) + micros(bits / d.kbps)).max(uplink.busy);
+        let sent = (d.busy.max(now) + micros(bits / d.kbps())).max(uplink.busy);
         d.busy = sent;
         if cost > 0 {
-            d.unreported += cost;
+            d.unreported += saturated(cost as u64);
             // What is in the socket buffer counts as written.
-            let many = d.unreported >= REPORT_BYTES;
+            let many = d.unreported as usize >= REPORT_BYTES;
             let at = if many { now } else { now + REPORT_AFTER };
             if d.report_at.is_none_or(|known| many && known > at) {
                 d.report_at = Some(at);
@@ -429,10 +429,13 @@ impl Net {
             }
         }
         // What is sent at once meets the same queues on its way.
-        if now > d.jitter.0 + BURST {
-            d.jitter = (now, jitter);
+        if now > d.jitter_since + BURST {
+            d.jitter_since = now;
+            d.jitter_us = saturated(jitter);
         }
-        let arrives = d.last_arrival.max(sent + micros(d.latency_us + d.jitter.1));
+        let arrives = d
+            .last_arrival
+            .max(sent + micros(d.latency_us() + u64::from(d.jitter_us)));
         let first = d.head == NONE;
         self.append(dir, parcel, arrives);
         if first {
@@ -482,8 +485,12 @@ impl Net {
 impl Dir {
     /// One way, without jitter.
     #[must_use]
-    pub const fn latency_us(&self) -> u64 {
-        self.latency_us
+    pub fn latency_us(&self) -> u64 {
+        u64::from(self.latency_us)
+    }
+
+    fn kbps(&self) -> u64 {
+        u64::from(self.kbps)
     }
 
     /// How long what is in the socket buffer takes, in microseconds.
@@ -496,13 +503,19 @@ impl Dir {
 
     /// When half of the socket buffer is free.
     fn next_drain(&self, now: Time, uplink: &Uplink) -> Time {
-        let half = buffer_us(self.kbps.min(uplink.kbps)) / 2;
+        let half = buffer_us(self.kbps().min(uplink.kbps)) / 2;
         now + micros(self.backlog(now, uplink).saturating_sub(half).max(1))
     }
 }
 
 const fn buffer_us(kbps: u64) -> u64 {
     SOCKET_BYTES * 8000 / kbps
+}
+
+/// What a link is or has is kept in 32 bits: its latency stays below an hour, its rate below
+/// 4 Tbit/s, and what it owes below 4 GiB.
+fn saturated(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 const fn micros(micros: u64) -> std::time::Duration {

@@ -139,7 +139,7 @@ fn get_command(from: &mut Bytes) -> Result<Command, Damaged> {
 fn get_answer(from: &mut Bytes) -> Result<Answer, Damaged> {
     Ok(match from.get_byte()? {
         0 => Answer::Claim(if from.get_flag()? {
-            Some(get_claim(from)?)
+            Some(Box::new(get_claim(from)?))
         } else {
             None
         }),

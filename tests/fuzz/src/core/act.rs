@@ -304,7 +304,7 @@ impl Verdict {
         match (self, question) {
             (Self::Grant(claim), Question::Claim { job }) => {
                 let stream = bed.stream_of(job);
-                Answer::Claim(stream.map(|stream| (claim.own(job, stream), [0; 65])))
+                Answer::Claim(stream.map(|stream| Box::new((claim.own(job, stream), [0; 65]))))
             }
             (Self::Grant(_), Question::CheckClaim { claim, .. }) => Answer::ClaimGranted {
                 addresses: claim.addresses,

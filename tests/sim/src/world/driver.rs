@@ -111,7 +111,7 @@ impl World {
                 self.measure.lookups += 1;
                 return self.look_up(host, target, ask);
             }
-            Question::Claim { job } => Answer::Claim(self.claim(host, *job)),
+            Question::Claim { job } => Answer::Claim(self.claim(host, *job).map(Box::new)),
             Question::CheckClaim { claim, signature } => self.check_claim(host, claim, signature),
             Question::CheckResult { .. } => Answer::Result { accepted: false },
             Question::Status => Answer::Status(self.status(host)),
