@@ -326,7 +326,7 @@ impl World {
     /// Stops early at the first breach of a rule unless `go_on`.
     pub fn run(&mut self, until: Time, go_on: bool) {
         let until = until.min(self.end());
-        while let Some((at, event)) = self.events.pop(until) {
+        while let Some((at, event)) = self.events.pop(until, |_| ()) {
             self.now = at;
             self.measure.events += 1;
             self.happen(event);
