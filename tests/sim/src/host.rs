@@ -186,6 +186,15 @@ impl Host {
         self.named.clear();
     }
 
+    /// Reads what is looked at when something happens to it.
+    #[must_use]
+    pub fn peek(&self) -> u64 {
+        let stats = self.node.stats();
+        let counted = stats.inputs ^ stats.parts_in ^ stats.late ^ stats.parts_delivered;
+        let own = self.uplink.kbps ^ self.starts ^ self.prefix ^ self.sessions.len() as u64;
+        counted ^ own ^ self.lines.len() as u64 ^ u64::from(self.is_up())
+    }
+
     /// Whether inputs reach its node now.
     #[must_use]
     pub fn is_up(&self) -> bool {

@@ -159,6 +159,24 @@ impl Net {
         (found.generation == dir.generation).then_some(found)
     }
 
+    /// Reads what is looked at when something happens to a direction.
+    #[must_use]
+    pub fn peek(&self, dir: DirIx) -> u64 {
+        self.dirs.get(dir.index as usize).map_or(0, |dir| {
+            let first = u64::from(dir.generation) ^ u64::from(dir.head) ^ u64::from(dir.open);
+            first ^ dir.busy.as_micros() ^ dir.asks.len() as u64 ^ dir.in_flight as u64
+        })
+    }
+
+    /// Reads what comes next in a direction.
+    #[must_use]
+    pub fn peek_first(&self, dir: &Dir) -> u64 {
+        let first = self.slots.get(dir.head as usize);
+        first.map_or(0, |slot| {
+            u64::from(slot.parcel.is_some()) ^ slot.arrives.as_micros()
+        })
+    }
+
     /// Every direction that there is.
     pub fn iter(&self) -> impl Iterator<Item = &Dir> {
         self.dirs.iter().filter(|dir| dir.open || !dir.deaf)

@@ -3,6 +3,7 @@
 //! One thread, no clock, no chance but from the seed, no order that depends on memory:
 //! the same scenario gives the same run, to the bit.
 
+mod ahead;
 mod deeds;
 mod driver;
 mod jobs;
@@ -10,7 +11,7 @@ mod links;
 mod observe;
 mod recording;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use headwater_proto::{AddressText, Message, limits::MAX_SEGMENT};
 use headwater_protocol::{AskId, Command, CommandId, DialId, Input, Output, Time};
@@ -33,6 +34,7 @@ use crate::{
     wire::mix,
 };
 
+use ahead::Ahead;
 pub use observe::Sample;
 
 /// Wake-ups of one node without time passing, after which it counts as a busy loop.
@@ -326,7 +328,16 @@ impl World {
     /// Stops early at the first breach of a rule unless `go_on`.
     pub fn run(&mut self, until: Time, go_on: bool) {
         let until = until.min(self.end());
-        while let Some((at, event)) = self.events.pop(until, |_| ()) {
+        loop {
+            let ahead = Ahead {
+                net: &self.net,
+                hosts: &self.hosts,
+                badges: &self.badges,
+            };
+            let read = |soon: &VecDeque<_>| ahead.read(soon.iter().map(|(_, event)| event));
+            let Some((at, event)) = self.events.pop(until, read) else {
+                break;
+            };
             self.now = at;
             self.measure.events += 1;
             self.happen(event);
