@@ -166,20 +166,15 @@ impl Stream {
                 let unknown = link.addresses.is_empty();
                 let weight = if link.roles.relayer { RELAYER } else { 1 };
                 let rank = (unknown, child.handed / weight, child.joined, child.peer);
-                Some((rank, link, child))
+                Some((rank, child))
             })
             .collect();
-        places.sort_by_key(|(rank, ..)| *rank);
-        if let Some((_, _, first)) = places.first_mut() {
+        places.sort_by_key(|(rank, _)| *rank);
+        if let Some((_, first)) = places.first_mut() {
             first.handed = first.handed.saturating_add(1);
         }
         let named = places.into_iter().take(NAMED);
-        named
-            .map(|(_, link, child)| NodeAddresses {
-                node: child.peer,
-                addresses: link.addresses.iter().take(ADDRESSES).cloned().collect(),
-            })
-            .collect()
+        named.map(|(_, child)| name(cx, child.peer)).collect()
     }
 
     /// Sends a neighbour to the children, or away when there are none.
@@ -434,16 +429,20 @@ impl Stream {
 /// Tells a child that is served where it might rather go. It has proven its subscription,
 /// so it may have spent whatever it likes: a refusal in place of this would end it.
 fn introduce(cx: &mut Cx, child: NodeId, request: RequestId, to: NodeId) {
-    let link = cx.links.get(&to);
-    let addresses = link.map(|link| link.addresses.iter().take(ADDRESSES).cloned());
-    let node = NodeAddresses {
-        node: to,
-        addresses: addresses.into_iter().flatten().collect(),
-    };
-    let nodes = vec![node];
+    let nodes = vec![name(cx, to)];
     cx.stats.redirects_out += 1;
     let message = Message::Redirect(Redirect { request, nodes });
     cx.send(child, message, Priority::Control);
+}
+
+/// A neighbour, and where it can be dialled as far as that is known.
+fn name(cx: &Cx, node: NodeId) -> NodeAddresses {
+    let link = cx.links.get(&node);
+    let addresses = link.map(|link| link.addresses.iter().take(ADDRESSES).cloned());
+    NodeAddresses {
+        node,
+        addresses: addresses.into_iter().flatten().collect(),
+    }
 }
 
 /// When a child has to be told something next.
