@@ -11,7 +11,8 @@ const OURS = {
   'headwater-media': [],
   'headwater-chain': [],
   headwater: ['headwater-proto', 'headwater-protocol', 'headwater-media', 'headwater-chain'],
-  'headwater-e2e': ['headwater-media', 'headwater-protocol'],
+  'headwater-anvil': [],
+  'headwater-e2e': ['headwater-anvil', 'headwater-media', 'headwater-protocol'],
   'headwater-fuzz': ['headwater-media', 'headwater-proto', 'headwater-protocol'],
   'headwater-sim': ['headwater-proto', 'headwater-protocol'],
 };

@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
+use headwater_anvil::Anvil;
 use headwater_chain::{
     JobId, Ledger as _, LedgerError,
     ethereum::{EndpointStatus, Endpoints, EthereumLedger},
 };
 
 use crate::{
-    anvil::Anvil,
     proxy::{Mode, Proxy, Wire},
     store::{Store, all},
     until,
-    world::World,
+    world::{World, http},
 };
 
 async fn anvil_with_contract() -> (Anvil, World) {
@@ -29,7 +29,7 @@ fn first(ledger: &EthereumLedger) -> EndpointStatus {
 async fn next_to_a_sound_one(bad: impl FnOnce(u64) -> Mode) -> EndpointStatus {
     let (anvil, world) = anvil_with_contract().await;
     let proxy = Proxy::start(anvil.port, Mode::Honest).await;
-    let ledger = world.ledger(&[proxy.url.clone(), anvil.http()]).await;
+    let ledger = world.ledger(&[proxy.url.clone(), http(&anvil)]).await;
     let mut watch = ledger.watch(None);
     let mut store = Store::default();
     let before = world.job(&anvil, "before").await;
@@ -132,7 +132,7 @@ async fn an_endpoint_that_leaves_old_jobs_out_is_left_for_another() {
     anvil.mine(100).await;
     let proxy = Proxy::start(anvil.port, Mode::Forgetful(until)).await;
 
-    let ledger = world.ledger(&[proxy.url.clone(), anvil.http()]).await;
+    let ledger = world.ledger(&[proxy.url.clone(), http(&anvil)]).await;
     let head = world.head().await;
     let store = all(&ledger, head).await;
 
@@ -197,7 +197,7 @@ async fn a_contract_is_missing_only_when_nobody_has_it() {
 
     let alone = open(std::slice::from_ref(&syncing.url)).await;
     let next_to_none = open(&[syncing.url.clone(), broken.url.clone()]).await;
-    let next_to_one = open(&[syncing.url.clone(), anvil.http()]).await;
+    let next_to_one = open(&[syncing.url.clone(), http(&anvil)]).await;
 
     let missing = alone.unwrap_err();
     assert!(matches!(missing, LedgerError::NoContract { .. }));
@@ -258,8 +258,8 @@ async fn a_single_endpoint_that_recovers_is_used_again() {
 async fn an_endpoint_of_another_chain_is_refused_and_said_so() {
     let (anvil, world) = anvil_with_contract().await;
     let proxy = Proxy::start(anvil.port, Mode::Chain(5)).await;
-    let mut settings = world.settings(&[proxy.url.clone(), anvil.http()]);
-    let urls = [proxy.url.clone(), anvil.http()];
+    let mut settings = world.settings(&[proxy.url.clone(), http(&anvil)]);
+    let urls = [proxy.url.clone(), http(&anvil)];
     settings.endpoints = Endpoints::new(&urls, Some(31337), Duration::from_secs(2)).unwrap();
 
     let ledger = EthereumLedger::open(settings.clone()).await.unwrap();
@@ -306,7 +306,7 @@ async fn an_endpoint_is_checked_again_after_it_failed() {
 #[tokio::test]
 async fn a_web_socket_that_is_cut_is_made_again() {
     let (anvil, world) = anvil_with_contract().await;
-    let wire = Wire::start(anvil.port).await;
+    let wire = Wire::start(anvil.port()).await;
     let ledger = world.ledger(std::slice::from_ref(&wire.url)).await;
     let mut watch = ledger.watch(None);
     let mut store = Store::default();
@@ -339,8 +339,8 @@ async fn a_web_socket_that_is_cut_is_made_again() {
 #[tokio::test]
 async fn while_a_web_socket_is_cut_blocks_are_asked_for_elsewhere() {
     let (anvil, world) = anvil_with_contract().await;
-    let wire = Wire::start(anvil.port).await;
-    let ledger = world.ledger(&[wire.url.clone(), anvil.http()]).await;
+    let wire = Wire::start(anvil.port()).await;
+    let ledger = world.ledger(&[wire.url.clone(), http(&anvil)]).await;
     let mut watch = ledger.watch(None);
     let mut store = Store::default();
     store.follow(&mut watch, world.head().await).await;
@@ -357,7 +357,7 @@ async fn while_a_web_socket_is_cut_blocks_are_asked_for_elsewhere() {
 #[tokio::test]
 async fn a_web_socket_that_falls_silent_is_not_waited_for() {
     let (anvil, world) = anvil_with_contract().await;
-    let wire = Wire::start(anvil.port).await;
+    let wire = Wire::start(anvil.port()).await;
     let ledger = world.ledger(std::slice::from_ref(&wire.url)).await;
     let mut watch = ledger.watch(None);
     let mut store = Store::default();

@@ -1,24 +1,24 @@
 //! What is seen when nothing goes wrong with the chain, and nothing is lost or doubled
 //! when those who watch are killed.
 
+use headwater_anvil::{Anvil, Manner};
 use headwater_chain::{
     Cursor, Event, JobFilter, JobId, JobState, Ledger as _, LedgerError,
     ethereum::{ChainSettings, EthereumLedger},
 };
 
 use crate::{
-    anvil::Anvil,
     proxy::{Mode, Proxy},
     store::{Store, all, next},
     until,
-    world::{BROADCASTER, World, transcoder},
+    world::{BROADCASTER, World, http, transcoder, ws},
 };
 
 #[tokio::test]
 async fn a_job_is_seen_from_its_creation_to_its_end() {
     let anvil = Anvil::start();
     let world = World::on(&anvil).await;
-    let ledger = world.ledger(&[anvil.ws()]).await;
+    let ledger = world.ledger(&[ws(&anvil)]).await;
     let mut watch = ledger.watch(None);
     let mut store = Store::default();
 
@@ -68,7 +68,7 @@ async fn a_block_counts_when_enough_others_follow_it() {
     let world = World::on(&anvil).await;
     let settings = ChainSettings {
         confirmations: 3,
-        ..world.settings(&[anvil.http()])
+        ..world.settings(&[http(&anvil)])
     };
     let ledger = EthereumLedger::open(settings).await.unwrap();
     let job = world.job(&anvil, "s").await;
@@ -96,7 +96,7 @@ async fn old_blocks_are_read_in_as_large_pieces_as_the_provider_gives() {
         jobs.push(world.job(&anvil, &format!("s{n}")).await);
         anvil.mine(300).await;
     }
-    let proxy = Proxy::start(anvil.port, Mode::Range(50)).await;
+    let proxy = Proxy::start(anvil.port(), Mode::Range(50)).await;
 
     let ledger = world.ledger(std::slice::from_ref(&proxy.url)).await;
     let head = world.head().await;
@@ -120,11 +120,11 @@ async fn a_watch_that_begins_before_what_is_kept_reads_the_chain_again() {
     anvil.mine(100).await;
     let job = world.job(&anvil, "last").await;
     let head = world.head().await;
-    let whole = world.ledger(&[anvil.http()]).await;
+    let whole = world.ledger(&[http(&anvil)]).await;
     let expected = all(&whole, head).await;
     let settings = ChainSettings {
         kept: 2,
-        ..world.settings(&[anvil.http()])
+        ..world.settings(&[http(&anvil)])
     };
     let ledger = EthereumLedger::open(settings).await.unwrap();
     ledger.reached(head).await.unwrap();
@@ -153,7 +153,7 @@ async fn whoever_is_killed_between_batch_and_cursor_ends_up_with_the_same() {
     world.job(&anvil, "second").await;
     world.end(first).await;
     let head = world.head().await;
-    let ledger = world.ledger(&[anvil.http()]).await;
+    let ledger = world.ledger(&[http(&anvil)]).await;
     let expected = all(&ledger, head).await.events();
     let mut point = 0;
     loop {
@@ -176,7 +176,7 @@ async fn whoever_is_killed_between_batch_and_cursor_ends_up_with_the_same() {
         handled.killed = true;
         drop(watch);
         // After the restart there is another process with nothing in its memory.
-        let again = world.ledger(&[anvil.http()]).await;
+        let again = world.ledger(&[http(&anvil)]).await;
         for mut store in [before, handled] {
             let mut watch = again.watch(store.cursor.clone());
             store.follow(&mut watch, head).await;
@@ -190,9 +190,12 @@ async fn whoever_is_killed_between_batch_and_cursor_ends_up_with_the_same() {
 #[tokio::test]
 async fn a_chain_that_is_stopped_and_started_with_its_state_is_followed_on() {
     let dir = tempfile::tempdir().unwrap();
-    let mut anvil = Anvil::with_state(&dir.path().join("state.json"));
+    let mut anvil = Anvil::in_manner(Manner {
+        state: Some(dir.path().join("state.json")),
+        ..Manner::default()
+    });
     let world = World::on(&anvil).await;
-    let ledger = world.ledger(&[anvil.ws(), anvil.http()]).await;
+    let ledger = world.ledger(&[ws(&anvil), http(&anvil)]).await;
     let mut watch = ledger.watch(None);
     let mut store = Store::default();
     let before = world.job(&anvil, "before").await;
@@ -200,7 +203,7 @@ async fn a_chain_that_is_stopped_and_started_with_its_state_is_followed_on() {
         .follow_until(&mut watch, |store| store.holder(before).is_some())
         .await;
 
-    anvil.restart();
+    anvil.start_again();
     let after = world.job(&anvil, "after").await;
     store
         .follow_until(&mut watch, |store| store.holder(after).is_some())
@@ -214,7 +217,7 @@ async fn a_chain_that_is_stopped_and_started_with_its_state_is_followed_on() {
 async fn a_cursor_of_something_else_is_refused() {
     let anvil = Anvil::start();
     let world = World::on(&anvil).await;
-    let ledger = world.ledger(&[anvil.http()]).await;
+    let ledger = world.ledger(&[http(&anvil)]).await;
 
     let mut watch = ledger.watch(Some(Cursor("7".into())));
 
@@ -228,10 +231,10 @@ async fn a_cursor_of_something_else_is_refused() {
 #[tokio::test]
 async fn a_contract_that_is_not_there_is_an_error_that_says_so() {
     let anvil = Anvil::start();
-    let mut world = World::at(&anvil.http().to_string());
+    let mut world = World::at(&http(&anvil).to_string());
     world.contract = transcoder(9);
 
-    let opened = EthereumLedger::open(world.settings(&[anvil.http()])).await;
+    let opened = EthereumLedger::open(world.settings(&[http(&anvil)])).await;
 
     let error = opened.unwrap_err().to_string();
     assert!(
@@ -245,7 +248,7 @@ async fn a_transcoder_that_leaves_is_elected_no_more() {
     let anvil = Anvil::start();
     let world = World::on(&anvil).await;
     anvil.mine(300).await;
-    let ledger = world.ledger(&[anvil.ws()]).await;
+    let ledger = world.ledger(&[ws(&anvil)]).await;
     let mut watch = ledger.watch(None);
     let mut store = Store::default();
 

@@ -2,7 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
 
-mod anvil;
 mod faults;
 mod follow;
 mod ganache;

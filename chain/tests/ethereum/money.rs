@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use headwater_anvil::Anvil;
 use headwater_chain::{
     Address, Change, JobId, Journal, JournalError, MemoryJournal, NewJob, NodeKey, Transcoder, Wei,
     ethereum::{
@@ -19,7 +20,7 @@ use headwater_chain::{
 };
 use serde_json::json;
 
-use crate::anvil::Anvil;
+use crate::world::http;
 
 const STREAM: &str = "a stream";
 const PRICE: u128 = 3;
@@ -168,7 +169,7 @@ async fn account(
     journal: Arc<dyn Journal>,
 ) -> Account {
     let limit = Duration::from_secs(10);
-    let endpoints = Endpoints::new(&[anvil.http()], Some(31337), limit).unwrap();
+    let endpoints = Endpoints::new(&[http(anvil)], Some(31337), limit).unwrap();
     let config = SenderConfig {
         confirmations: 2,
         poll: Duration::from_millis(5),

@@ -1,11 +1,11 @@
 //! Chains that change their mind.
 
+use headwater_anvil::Anvil;
 use headwater_chain::{JobId, Ledger as _, LedgerError};
 
 use crate::{
-    anvil::Anvil,
     store::{Store, all, next},
-    world::World,
+    world::{World, http, ws},
 };
 
 /// A job in the last `depth` blocks, seen, then taken back with them.
@@ -13,7 +13,7 @@ async fn taken_back(depth: u64) -> (Anvil, World, Store, u64) {
     let anvil = Anvil::start();
     let world = World::on(&anvil).await;
     anvil.mine(80).await;
-    let ledger = world.ledger(&[anvil.ws()]).await;
+    let ledger = world.ledger(&[ws(&anvil)]).await;
     let mut watch = ledger.watch(None);
     let mut store = Store::default();
     let job = if depth < 3 {
@@ -50,7 +50,7 @@ async fn a_job_that_a_reorganisation_takes_back_for_good_is_gone() {
 
         anvil.mine(3).await;
         let head = world.head().await;
-        let ledger = world.ledger(&[anvil.http()]).await;
+        let ledger = world.ledger(&[http(&anvil)]).await;
         store
             .follow(&mut ledger.watch(store.cursor.clone()), head)
             .await;
@@ -73,7 +73,7 @@ async fn a_job_that_a_reorganisation_takes_back_for_good_is_gone() {
 async fn a_job_that_comes_again_elsewhere_is_seen_there() {
     for depth in [1, 5, 64] {
         let (anvil, world, mut store, job) = taken_back(depth).await;
-        let ledger = world.ledger(&[anvil.ws()]).await;
+        let ledger = world.ledger(&[ws(&anvil)]).await;
         let mut watch = ledger.watch(store.cursor.clone());
 
         if depth > 1 {
@@ -104,7 +104,7 @@ async fn what_was_taken_back_while_nobody_watched_is_taken_back_by_the_cursor() 
     let anvil = Anvil::start();
     let world = World::on(&anvil).await;
     anvil.mine(80).await;
-    let ledger = world.ledger(&[anvil.http()]).await;
+    let ledger = world.ledger(&[http(&anvil)]).await;
     let job = world.job(&anvil, "s").await;
     let mut store = all(&ledger, world.head().await).await;
     assert!(store.holder(job).is_some());
@@ -112,7 +112,7 @@ async fn what_was_taken_back_while_nobody_watched_is_taken_back_by_the_cursor() 
 
     anvil.reorganise(10).await;
     anvil.mine(500).await;
-    let again = world.ledger(&[anvil.http()]).await;
+    let again = world.ledger(&[http(&anvil)]).await;
     store
         .follow(&mut again.watch(store.cursor.clone()), world.head().await)
         .await;
@@ -130,7 +130,7 @@ async fn more_than_the_limit_ends_the_watch_with_an_error_that_says_so() {
     let anvil = Anvil::start();
     let world = World::on(&anvil).await;
     anvil.mine(200).await;
-    let ledger = world.ledger(&[anvil.ws()]).await;
+    let ledger = world.ledger(&[ws(&anvil)]).await;
     let mut watch = ledger.watch(None);
     let mut store = Store::default();
     store.follow(&mut watch, world.head().await).await;
@@ -155,7 +155,7 @@ async fn more_than_the_limit_ends_the_watch_with_an_error_that_says_so() {
         "answers nothing any more"
     );
     // Nor does a new process take up where the old one was.
-    let again = world.ledger(&[anvil.ws()]).await;
+    let again = world.ledger(&[ws(&anvil)]).await;
     let mut watch = again.watch(store.cursor.clone());
     assert!(matches!(
         next(&mut watch).await,
@@ -168,7 +168,7 @@ async fn a_chain_that_was_started_anew_is_not_taken_for_the_old_one() {
     let mut anvil = Anvil::start();
     let world = World::on(&anvil).await;
     anvil.mine(300).await;
-    let ledger = world.ledger(&[anvil.http()]).await;
+    let ledger = world.ledger(&[http(&anvil)]).await;
     let mut watch = ledger.watch(None);
     Store::default()
         .follow(&mut watch, world.head().await)

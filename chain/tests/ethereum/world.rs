@@ -7,13 +7,12 @@ use ethers_core::{
     abi::{AbiDecode as _, AbiEncode, Tokenizable as _},
     types::{H160, H256, U256},
 };
+use headwater_anvil::{Anvil, rpc};
 use headwater_chain::{
     Address,
     ethereum::{ChainSettings, EndpointUrl, Endpoints, EthereumLedger},
 };
 use serde_json::{Value, json};
-
-use crate::anvil::{Anvil, client, rpc};
 
 abigen!(Contract, "contracts/artifacts/Headwater.json");
 
@@ -23,9 +22,18 @@ pub(crate) const PEOPLE: [Address; 3] = [BROADCASTER, transcoder(1), transcoder(
 
 /// Where the contract is, and how to reach its chain as its users do.
 pub(crate) struct World {
-    http: reqwest::Client,
     url: String,
     pub(crate) contract: Address,
+}
+
+/// Where a chain answers over HTTP.
+pub(crate) fn http(anvil: &Anvil) -> EndpointUrl {
+    anvil.http_url().parse().unwrap()
+}
+
+/// Where a chain answers over WebSockets.
+pub(crate) fn ws(anvil: &Anvil) -> EndpointUrl {
+    anvil.ws_url().parse().unwrap()
 }
 
 /// What one transcoder is called.
@@ -37,8 +45,7 @@ impl World {
     /// Deploys the contract on anvil, with money for the broadcaster and two transcoders
     /// registered.
     pub(crate) async fn on(anvil: &Anvil) -> Self {
-        let url = format!("http://127.0.0.1:{}", anvil.port);
-        Self::with(&url, "anvil_setBalance").await
+        Self::with(&anvil.http_url(), "anvil_setBalance").await
     }
 
     /// The same on a node where another method gives money.
@@ -57,7 +64,6 @@ impl World {
 
     pub(crate) fn at(url: &str) -> Self {
         Self {
-            http: client(),
             url: url.to_owned(),
             contract: Address([0; 20]),
         }
@@ -172,7 +178,7 @@ impl World {
     }
 
     pub(crate) async fn rpc(&self, method: &str, params: Value) -> Value {
-        rpc(&self.http, &self.url, method, &params).await
+        rpc(&self.url, method, &params).await
     }
 
     /// The number of the newest block.

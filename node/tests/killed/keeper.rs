@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use headwater::ledger::{Chain, Keeper};
+use headwater_anvil::Anvil;
 use headwater_chain::{
     JobId,
     ethereum::{ChainSettings, ClaimConfig, Claims, EthereumLedger, Spending, Writer},
@@ -16,7 +17,6 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    anvil::Anvil,
     scene::{Scene, Who, endpoints, key},
     transcoder::work,
 };

@@ -8,7 +8,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
 
-mod anvil;
 mod keeper;
 mod points;
 mod scene;
@@ -16,11 +15,12 @@ mod transcoder;
 
 use std::{os::unix::process::ExitStatusExt as _, path::Path, process::Stdio};
 
+use headwater_anvil::Anvil;
 use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio::process::Command;
 
-use crate::{anvil::Anvil, points::Points, scene::Scene, transcoder::Outcome};
+use crate::{points::Points, scene::Scene, transcoder::Outcome};
 
 /// Where the child finds its chain, its contract and its data directory, and at which point
 /// it is killed.

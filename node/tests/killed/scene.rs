@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use headwater_anvil::{Anvil, rpc};
 use headwater_chain::{
     Address, JobId, Journal, MemoryJournal, NewJob, NodeKey, Transcoder, Wei,
     ethereum::{
@@ -10,8 +11,6 @@ use headwater_chain::{
 };
 use headwater_proto::SegmentReceipt;
 use serde_json::json;
-
-use crate::anvil::{Anvil, rpc};
 
 /// Of which job the work is paid; the other one ends before anybody works on it.
 pub(crate) const PAID: &str = "paid";
@@ -70,7 +69,7 @@ impl Scene {
             let params = json!([key(who).address().to_string(), "0xde0b6b3a7640000"]);
             anvil.rpc("anvil_setBalance", params).await;
         }
-        let nowhere = Self::at(&anvil.url, Address([0; 20]));
+        let nowhere = Self::at(&anvil.http_url(), Address([0; 20]));
         let deployer = nowhere.account(Who::Broadcaster).await;
         let deployed = deployer.make("deploy", &Action::Deploy(RULES)).await;
         let contract = deployed.unwrap().contract.unwrap();

@@ -7,7 +7,7 @@ mod node;
 mod playlist;
 mod wait;
 
-pub use chain::{Chain, account};
+pub use chain::{account, chain};
 pub use cluster::{Cluster, Publisher};
 pub use node::Node;
 pub use playlist::{playlist_beyond, segments, unbroken};

@@ -7,8 +7,9 @@
 
 use std::time::Duration;
 
+use headwater_anvil::Anvil;
 use headwater_e2e::{
-    Chain, Cluster, Node, Publisher, account, eventually, get, get_text, playlist_beyond, segments,
+    Cluster, Node, Publisher, account, chain, eventually, get, get_text, playlist_beyond, segments,
     unbroken,
 };
 
@@ -19,17 +20,15 @@ const BROADCASTER: usize = 1;
 /// A chain with the contract, and a network without nodes.
 struct World {
     cluster: Cluster,
-    chain: Chain,
+    chain: Anvil,
     contract: String,
 }
 
 impl World {
     async fn new() -> Self {
         let cluster = Cluster::new().unwrap();
-        let chain = Chain::start(&cluster.dir().join("chain.json"))
-            .await
-            .unwrap();
-        let ws = chain.ws();
+        let chain = chain(&cluster.dir().join("chain.json"));
+        let ws = chain.ws_url();
         let rules = [
             ["--reserve-segments", "200"],
             ["--claim-blocks", "60"],
@@ -52,7 +51,12 @@ impl World {
 
     /// The flags that say which ledger.
     fn ledger(&self) -> Vec<String> {
-        let flags = ["--ledger", &self.chain.ws(), "--contract", &self.contract];
+        let flags = [
+            "--ledger",
+            &self.chain.ws_url(),
+            "--contract",
+            &self.contract,
+        ];
         let flags = flags.into_iter().chain(["--confirmations", "0"]);
         flags.map(str::to_owned).collect()
     }
@@ -190,7 +194,7 @@ async fn a_chain_that_was_down_still_gives_a_lost_transcoders_job_to_another() {
     let dead = transcoders.remove(transcoders.iter().position(of).unwrap());
     let other = &transcoders[0];
 
-    world.chain.restart().await.unwrap();
+    world.chain.start_again();
     let dead_id = dead.id.clone();
     dead.kill().await.unwrap();
 
@@ -220,7 +224,7 @@ async fn what_the_chain_takes_back_is_worked_on_no_more() {
     let relay = world.cluster.node("relay", &["--relayer"]).await.unwrap();
     let join = ["--bootstrap", &relay.address];
     let transcoder = world.transcoder(2, "144p", &join).await;
-    world.chain.mine(40).await.unwrap();
+    world.chain.mine(40).await;
     let broadcaster = world.broadcaster(&join).await;
     let encoder = Publisher::start(broadcaster.publish.as_ref().unwrap()).unwrap();
     let manifest = world.cluster.manifest(&broadcaster).await.unwrap();
@@ -230,7 +234,7 @@ async fn what_the_chain_takes_back_is_worked_on_no_more() {
     assert!(variants[1].uri.starts_with(&transcoder.id));
 
     // The job was created less than 30 blocks ago, and its transcoder registered before.
-    world.chain.take_back(30).await.unwrap();
+    world.chain.reorganise(30).await;
 
     let wanted = Duration::from_secs(30);
     let gone = eventually("an end of the work", wanted, async || {
@@ -255,7 +259,7 @@ async fn a_job_that_the_chain_takes_back_and_gives_to_the_same_transcoder_goes_o
     let relay = world.cluster.node("relay", &["--relayer"]).await.unwrap();
     let join = ["--bootstrap", &relay.address];
     let transcoder = world.transcoder(2, "144p", &join).await;
-    world.chain.mine(40).await.unwrap();
+    world.chain.mine(40).await;
     let broadcaster = world.broadcaster(&join).await;
     let viewer = world.cluster.node("viewer", &join).await.unwrap();
     let encoder = Publisher::start(broadcaster.publish.as_ref().unwrap()).unwrap();
@@ -267,7 +271,7 @@ async fn a_job_that_the_chain_takes_back_and_gives_to_the_same_transcoder_goes_o
     assert!(rendition.starts_with(&transcoder.id));
     unbroken(&playlist_beyond(&viewer, rendition, 2).await);
 
-    world.chain.take_back(30).await.unwrap();
+    world.chain.reorganise(30).await;
 
     // A player goes on asking all the time.
     let url = format!("{}/stream/{rendition}.m3u8", viewer.http);
@@ -352,7 +356,7 @@ async fn nodes_carry_streams_before_their_chain_answers_and_do_jobs_once_it_does
     // It has registered, and is started again.
     let transcoder = world.transcoder(2, "144p", &join).await;
     transcoder.stop().await.unwrap();
-    world.chain.stop().await.unwrap();
+    world.chain.stop();
 
     let flags = [&["--transcoder", "--ladder", "144p"][..], &join].concat();
     let transcoder = world.node(2, "transcoder-2", &flags).await;
@@ -366,7 +370,7 @@ async fn nodes_carry_streams_before_their_chain_answers_and_do_jobs_once_it_does
         let told = ledger_of(node).await.unwrap();
         assert_eq!(told["state"], "unreachable");
         let reason = told["reason"].as_str().unwrap();
-        assert!(reason.contains(&world.chain.ws()), "{reason}");
+        assert!(reason.contains(&world.chain.ws_url()), "{reason}");
         assert_eq!(metric(node, "headwater_ledger_open").await.unwrap(), 0);
         let ready = get_text(&format!("{}/readyz", node.http)).await.unwrap();
         assert!(ready.contains("\"ledger\":\"unreachable\""), "{ready}");
@@ -374,7 +378,7 @@ async fn nodes_carry_streams_before_their_chain_answers_and_do_jobs_once_it_does
         assert!(said >= 1, "{}", node.log());
     }
 
-    world.chain.start_again().await.unwrap();
+    world.chain.start_again();
 
     let variants = world.cluster.variants(&viewer, &manifest, 2).await;
     let logs = || format!("{}\n{}", broadcaster.log(), transcoder.log());
@@ -392,11 +396,11 @@ async fn nodes_carry_streams_before_their_chain_answers_and_do_jobs_once_it_does
 #[tokio::test]
 async fn a_contract_that_is_not_there_yet_is_waited_for() {
     let mut world = World::new().await;
-    world.chain.stop().await.unwrap();
+    world.chain.stop();
     let node = world.broadcaster(&[]).await;
 
     std::fs::remove_file(world.cluster.dir().join("chain.json")).unwrap();
-    world.chain.start_again().await.unwrap();
+    world.chain.start_again();
 
     let wanted = Duration::from_secs(30);
     let missed = eventually("the contract to be missed", wanted, async || {
@@ -416,7 +420,7 @@ async fn a_contract_that_is_not_there_yet_is_waited_for() {
     let error = format!("{:#}", refused.unwrap_err());
     assert!(error.contains("there is no contract"), "{error}");
 
-    let ws = world.chain.ws();
+    let ws = world.chain.ws_url();
     let deploy = ["ledger", "deploy", "--yes", "--ledger", &ws];
     let made = world.cluster.run(account(0), &deploy).await.unwrap();
     assert_eq!(made["contract"], world.contract);
@@ -453,7 +457,7 @@ async fn a_second_node_of_an_account_leaves_the_first_its_jobs() {
 #[tokio::test]
 async fn a_chain_that_begins_anew_ends_the_ledger_and_not_the_node() {
     let mut world = World::new().await;
-    world.chain.mine(5).await.unwrap();
+    world.chain.mine(5).await;
     let relay = world.cluster.node("relay", &["--relayer"]).await.unwrap();
     let join = ["--bootstrap", &relay.address];
     let transcoder = world.transcoder(2, "144p", &join).await;
@@ -464,7 +468,7 @@ async fn a_chain_that_begins_anew_ends_the_ledger_and_not_the_node() {
     let variants = variants.unwrap_or_else(|error| panic!("{error:#}\n{}", broadcaster.log()));
     let rendition = variants[1].uri.trim_end_matches(".m3u8");
 
-    world.chain.start_anew().await.unwrap();
+    world.chain.start_anew();
 
     for node in [&broadcaster, &transcoder] {
         let ended = eventually("the ledger to fail", Duration::from_secs(60), async || {

@@ -5,7 +5,8 @@
 
 use std::{path::PathBuf, process::Output, sync::Arc};
 
-use headwater_e2e::{Chain, Cluster, account};
+use headwater_anvil::Anvil;
+use headwater_e2e::{Cluster, account, chain};
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DnType, IsCa, KeyPair, date_time_ymd,
 };
@@ -99,7 +100,7 @@ impl Drop for Server {
 /// A contract on a chain, and somebody who trusts one authority.
 struct World {
     cluster: Cluster,
-    chain: Chain,
+    chain: Anvil,
     contract: String,
     trusted: Authority,
     trust: PathBuf,
@@ -109,8 +110,8 @@ impl World {
     async fn new() -> Self {
         let cluster = Cluster::new().unwrap();
         let state = cluster.dir().join("chain.json");
-        let chain = Chain::start(&state).await.unwrap();
-        let deploy = ["ledger", "deploy", "--yes", "--ledger", &chain.ws()];
+        let chain = chain(&state);
+        let deploy = ["ledger", "deploy", "--yes", "--ledger", &chain.ws_url()];
         let made = cluster.run(account(0), &deploy).await.unwrap();
         let trusted = Authority::new("trusted");
         let trust = cluster.dir().join("trust.pem");
@@ -148,7 +149,7 @@ impl World {
             assert_eq!(alone.status.code(), Some(1), "{url}: {said}");
             assert!(said.contains(&url) && said.contains(words), "{said}");
 
-            let next = self.show(&[&url, &self.chain.ws()]).await;
+            let next = self.show(&[&url, &self.chain.ws_url()]).await;
             let said = String::from_utf8(next.stderr).unwrap();
             assert!(next.status.success(), "{url}: {said}");
         }
@@ -165,7 +166,7 @@ async fn a_chain_is_read_over_tls_that_is_trusted() {
         let said = String::from_utf8(shown.stderr).unwrap();
         assert!(shown.status.success(), "{url}: {said}");
         let told: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
-        let status = world.show(&[&world.chain.ws()]).await;
+        let status = world.show(&[&world.chain.ws_url()]).await;
         let direct: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
         assert_eq!(told["transcoders"], direct["transcoders"], "{told}");
     }
