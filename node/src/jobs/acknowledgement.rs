@@ -1,31 +1,57 @@
 //! Says that jobs are worked on. Only who has said so is paid.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use headwater_chain::{Address, JobId, Ledger, LedgerError};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
-use super::Jobs;
-use crate::{mutex::lock, pipeline::Transcoding};
+use crate::mutex::lock;
 
 /// The first pause between two tries, and the longest.
 const FIRST: Duration = Duration::from_secs(2);
 const LONGEST: Duration = Duration::from_secs(30);
 
-impl Jobs {
-    /// Says that a job is worked on, in a task of its own.
-    pub(super) fn acknowledge(&self, job: JobId, own: Address, transcoding: &Arc<Transcoding>) {
-        if !lock(&self.acknowledging).insert(job) {
+/// The jobs that are being acknowledged, each in a task of its own.
+#[derive(Debug)]
+pub(super) struct Acknowledgements {
+    ledger: Arc<dyn Ledger>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    under_way: Arc<Mutex<BTreeSet<JobId>>>,
+}
+
+impl Acknowledgements {
+    pub(super) fn new(
+        ledger: Arc<dyn Ledger>,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            ledger,
+            tasks,
+            stop,
+            under_way: Arc::default(),
+        }
+    }
+
+    /// Says that a job is worked on, for as long as it is.
+    pub(super) fn begin(
+        &self,
+        job: JobId,
+        own: Address,
+        works: impl Fn() -> bool + Send + Sync + 'static,
+    ) {
+        if !lock(&self.under_way).insert(job) {
             return;
         }
-        let (ledger, stop) = (self.parts.ledger.clone(), self.parts.stop.clone());
-        let (transcoding, under_way) = (transcoding.clone(), self.acknowledging.clone());
-        self.parts.tasks.spawn(async move {
-            let works = || {
-                transcoding
-                    .stream_of(headwater_proto::JobId(job.0))
-                    .is_some()
-            };
+        let (ledger, stop) = (self.ledger.clone(), self.stop.clone());
+        let under_way = self.under_way.clone();
+        self.tasks.spawn(async move {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = acknowledge(&*ledger, job, own, works, FIRST) => {}

@@ -4,8 +4,10 @@ mod acknowledgement;
 mod creation;
 mod early;
 mod following;
+mod holding;
 mod overseer;
 mod oversight;
+mod worker;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,7 +16,7 @@ use std::{
 };
 
 use headwater_chain::{
-    Address, Job, JobState, Ledger, NodeKey, Transcoder, Wei,
+    Address, Job, JobState, Ledger, NodeKey, Wei,
     ethereum::{Claim, Key},
 };
 use headwater_proto::{
@@ -25,7 +27,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 use zeroize::Zeroizing;
 
-use self::oversight::Oversight;
+pub use self::holding::{Holding, JobStore, Worker};
+use self::{acknowledgement::Acknowledgements, oversight::Oversight, worker::Transcodes};
 use crate::{
     clock,
     driver::Core,
@@ -33,7 +36,7 @@ use crate::{
     net::{NetHandle, policy},
     pipeline::{Broadcasts, Transcoding},
     receipts::{Books, Collector, CollectorConfig},
-    store::{HeldJob, Store},
+    store::Store,
 };
 
 /// How long a claim is valid: half of what is allowed, so that the clocks of two nodes may
@@ -50,8 +53,7 @@ pub struct Jobs {
     /// Claims that held: which transcoder serves which stream.
     granted: Mutex<BTreeMap<(NodeId, JobId), StreamId>>,
     oversight: Mutex<Oversight>,
-    /// Jobs that are being acknowledged.
-    acknowledging: Arc<Mutex<BTreeSet<headwater_chain::JobId>>>,
+    holding: Holding<Store, Transcodes>,
     /// Streams whose jobs are being created or ended.
     changing: Arc<Mutex<BTreeSet<String>>>,
 }
@@ -110,12 +112,24 @@ impl Jobs {
     /// Binds a node to a ledger.
     #[must_use]
     pub fn new(parts: Parts, config: JobsConfig) -> Arc<Self> {
+        let transcoder = parts.transcoder.as_ref().map(|(key, transcoding)| {
+            let (tasks, stop) = (parts.tasks.clone(), parts.stop.clone());
+            let worker = Transcodes {
+                own: key.address(),
+                transcoding: transcoding.clone(),
+                books: parts.books.clone(),
+                acknowledgements: Acknowledgements::new(parts.ledger.clone(), tasks, stop),
+            };
+            (key.address(), worker)
+        });
+        let node = parts.node.node_id();
+        let (ledger, store) = (parts.ledger.clone(), parts.store.clone());
         Arc::new(Self {
+            holding: Holding::new(ledger, store, node, transcoder),
             parts,
             oversight: Mutex::new(Oversight::new(config.reassign_after)),
             config,
             granted: Mutex::default(),
-            acknowledging: Arc::default(),
             changing: Arc::default(),
         })
     }
@@ -300,39 +314,6 @@ impl Jobs {
             broadcasts.withdraw(transcoder, id).await;
         }
     }
-
-    fn begin(&self, job: &Job, transcoding: &Arc<Transcoding>) {
-        let Ok(stream) = job.stream.parse::<StreamId>() else {
-            return warn!(job = %job.id, "the job's stream is none");
-        };
-        let refused = self.parts.books.work().map(|work| work.is_refused(job.id));
-        match refused {
-            Some(Ok(true)) => return info!(job = %job.id, "the job is not paid for"),
-            Some(Err(error)) => error!(job = %job.id, %error, "the job may not be paid for"),
-            Some(Ok(false)) | None => {}
-        }
-        let held = HeldJob {
-            stream: job.stream.clone(),
-            profiles: job.profiles.clone(),
-        };
-        if let Err(error) = self.parts.store.put_job(job.id.0, &held) {
-            error!(job = %job.id, %error, "the job cannot be remembered");
-        }
-        transcoding.start(JobId(job.id.0), stream);
-        if let Some(own) = job.transcoder.as_ref().map(|holder| holder.address) {
-            self.acknowledge(job.id, own, transcoding);
-        }
-    }
-
-    fn is_held(&self, job: &Job, own: Address) -> bool {
-        is_held(job, own, self.parts.node.node_id())
-    }
-
-    fn drop_job(&self, job: u64) {
-        if let Err(error) = self.parts.store.remove_job(job) {
-            error!(job, %error, "the job cannot be forgotten");
-        }
-    }
 }
 
 /// The node of the transcoder that holds a job.
@@ -340,46 +321,4 @@ fn holder_of(job: &Job) -> Option<NodeKey> {
     let holder = job.transcoder.as_ref();
     let holder = holder.filter(|_| job.state != JobState::Ended);
     holder.map(|transcoder| transcoder.node)
-}
-
-/// Whether a job is held by an account and this node of it: another node with the same keys
-/// is none of what was registered.
-fn is_held(job: &Job, own: Address, node: NodeId) -> bool {
-    let held =
-        |holder: &Transcoder| holder.address == own && holder.node == NodeKey(*node.public_key());
-    job.state != JobState::Ended && job.transcoder.as_ref().is_some_and(held)
-}
-
-#[cfg(test)]
-mod tests {
-    use headwater_chain::{Broadcaster, JobId};
-
-    use super::*;
-
-    #[test]
-    fn a_job_is_held_by_one_node_of_an_account() {
-        let (own, node) = (Address([1; 20]), NodeId::from_public_key([1; 32]));
-        let job = Job {
-            id: JobId(1),
-            stream: "stream".into(),
-            broadcaster: Broadcaster::Node(NodeKey([9; 32])),
-            profiles: vec![],
-            max_price_per_segment: Wei(1),
-            state: JobState::Assigned,
-            transcoder: Some(Transcoder {
-                address: own,
-                node: NodeKey([1; 32]),
-                price_per_segment: Wei(1),
-                stake: Wei(1),
-            }),
-            round: 1,
-            excluded: vec![],
-        };
-        let other = NodeId::from_public_key([2; 32]);
-        assert!(is_held(&job, own, node));
-        assert!(!is_held(&job, own, other), "the keystore was copied");
-        assert!(!is_held(&job, Address([2; 20]), node));
-        let state = JobState::Ended;
-        assert!(!is_held(&Job { state, ..job }, own, node));
-    }
 }

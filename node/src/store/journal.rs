@@ -62,6 +62,7 @@ mod tests {
     use headwater_chain::MemoryJournal;
 
     use super::*;
+    use crate::jobs::JobStore as _;
 
     fn put(key: &str, value: u8) -> Change {
         Change::Put {

@@ -5,6 +5,7 @@
 
 mod error;
 mod identity;
+mod jobs;
 mod journal;
 mod lock;
 
@@ -180,22 +181,6 @@ impl Store {
         self.put(&format!("publish-key/{name}"), &key.expose())
     }
 
-    /// How far the ledger has been followed.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    pub fn cursor(&self) -> Result<Option<String>, StoreError> {
-        self.get("ledger/cursor")
-    }
-
-    /// Remembers how far the ledger has been followed.
-    ///
-    /// # Errors
-    /// When the database cannot be written.
-    pub fn put_cursor(&self, cursor: &str) -> Result<(), StoreError> {
-        self.put("ledger/cursor", &cursor)
-    }
-
     /// The number of the chain that a contract was on when it was last used.
     ///
     /// # Errors
@@ -210,39 +195,6 @@ impl Store {
     /// When the database cannot be written.
     pub fn put_chain(&self, contract: &str, chain: u64) -> Result<(), StoreError> {
         self.put(&format!("ledger/chain/{contract}"), &chain)
-    }
-
-    /// The jobs this transcoder holds, by number.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    pub fn jobs(&self) -> Result<Vec<(u64, HeldJob)>, StoreError> {
-        let mut jobs = Vec::new();
-        for entry in self.db.scan_prefix("job/") {
-            let (key, _) = entry.map_err(|reason| io(&self.path, &reason))?;
-            let key = String::from_utf8_lossy(&key).into_owned();
-            let number = key.strip_prefix("job/").and_then(|n| n.parse().ok());
-            if let (Some(number), Some(job)) = (number, self.get(&key)?) {
-                jobs.push((number, job));
-            }
-        }
-        Ok(jobs)
-    }
-
-    /// Remembers a job.
-    ///
-    /// # Errors
-    /// When the database cannot be written.
-    pub fn put_job(&self, job: u64, held: &HeldJob) -> Result<(), StoreError> {
-        self.put(&format!("job/{job:020}"), held)
-    }
-
-    /// Forgets a job.
-    ///
-    /// # Errors
-    /// When the database cannot be written.
-    pub fn remove_job(&self, job: u64) -> Result<(), StoreError> {
-        self.remove(&format!("job/{job:020}"))
     }
 
     /// A number larger than any that was returned before, whatever happens to the node:
@@ -334,6 +286,7 @@ fn lost(path: &Path, reason: &dyn fmt::Display) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::jobs::JobStore as _;
 
     #[test]
     fn what_is_put_is_there_after_reopening() {

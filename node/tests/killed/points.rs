@@ -1,4 +1,4 @@
-//! The points at which a process can be killed, and what has them: a journal that is
+//! The points at which a process can be killed, and what has them: a store that is
 //! written, and a way to the chain by which transactions go.
 
 use std::sync::{
@@ -6,6 +6,10 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use headwater::{
+    jobs::JobStore,
+    store::{HeldJob, Store, StoreError},
+};
 use headwater_chain::{Change, Journal, JournalError};
 use nix::{
     sys::signal::{Signal, kill},
@@ -52,16 +56,38 @@ impl Points {
     }
 }
 
-/// A journal with a point before and after each of its writes.
+/// A store with a point before and after each of its writes.
 #[derive(Debug)]
 pub(crate) struct Disk {
-    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) store: Arc<Store>,
     pub(crate) points: Arc<Points>,
+}
+
+impl JobStore for Disk {
+    fn cursor(&self) -> Result<Option<String>, StoreError> {
+        self.store.cursor()
+    }
+
+    fn put_cursor(&self, cursor: &str) -> Result<(), StoreError> {
+        self.points.around(|| self.store.put_cursor(cursor))
+    }
+
+    fn jobs(&self) -> Result<Vec<(u64, HeldJob)>, StoreError> {
+        self.store.jobs()
+    }
+
+    fn put_job(&self, job: u64, held: &HeldJob) -> Result<(), StoreError> {
+        self.points.around(|| self.store.put_job(job, held))
+    }
+
+    fn remove_job(&self, job: u64) -> Result<(), StoreError> {
+        self.points.around(|| self.store.remove_job(job))
+    }
 }
 
 impl Journal for Disk {
     fn get(&self, key: &str) -> Result<Option<Vec<u8>>, JournalError> {
-        self.journal.get(key)
+        Journal::get(&*self.store, key)
     }
 
     fn scan(
@@ -70,11 +96,11 @@ impl Journal for Disk {
         from: &str,
         limit: usize,
     ) -> Result<Vec<(String, Vec<u8>)>, JournalError> {
-        self.journal.scan(prefix, from, limit)
+        self.store.scan(prefix, from, limit)
     }
 
     fn apply(&self, changes: Vec<Change>) -> Result<(), JournalError> {
-        self.points.around(|| self.journal.apply(changes))
+        self.points.around(|| self.store.apply(changes))
     }
 }
 

@@ -19,7 +19,8 @@ pub(crate) const PRICE: u128 = 3;
 pub(crate) const BOND: u128 = 7;
 pub(crate) const SEGMENTS: u64 = 3;
 const CHAIN_ID: u64 = 31337;
-const NODE: NodeKey = NodeKey([7; 32]);
+/// The transcoder's node.
+pub(crate) const NODE: NodeKey = NodeKey([7; 32]);
 const RULES: Rules = Rules {
     min_stake: Wei(1000),
     challenge_bond: Wei(BOND),

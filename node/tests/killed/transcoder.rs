@@ -1,24 +1,31 @@
 //! What the process does that is killed: it follows the chain to the jobs it was given,
 //! writes down what it has done, keeps the receipts, claims, answers and is paid.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use headwater::{
+    jobs::{Holding, JobStore as _, Worker},
     receipts::{Done, Terms, Work},
-    store::{HeldJob, Store},
+    store::Store,
 };
 use headwater_chain::{
-    Cursor, Event, JobId, JobState, Journal, Ledger as _, LedgerJournal,
+    Cursor, Job, JobId, Journal, Ledger as _, LedgerJournal,
     ethereum::{
         Account, Action, ChainSettings, ClaimConfig, ClaimState, Claims, EthereumLedger, Receipts,
         Spending, Writer,
     },
 };
+use headwater_proto::NodeId;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     points::{Disk, Points, way_to},
-    scene::{BOND, PAID, PRICE, SEGMENTS, Scene, Who, endpoints, key, source},
+    scene::{BOND, NODE, PAID, PRICE, SEGMENTS, Scene, Who, endpoints, key, source},
 };
 
 /// Rounds of claims until all is settled; fewer do.
@@ -63,10 +70,12 @@ pub(crate) async fn run(scene: &Scene, dir: &Path, points: Arc<Points>) -> Outco
     let store = Arc::new(Store::open(dir).unwrap());
     let endpoints = endpoints(&way_to(scene.url().to_owned(), points.clone()).await);
     let disk = Arc::new(Disk {
-        journal: store.clone(),
-        points: points.clone(),
+        store: store.clone(),
+        points,
     });
-    let account = scene.account_on(&endpoints, Who::Transcoder, disk).await;
+    let account = scene
+        .account_on(&endpoints, Who::Transcoder, disk.clone())
+        .await;
     let settings = ChainSettings {
         poll: Duration::from_millis(10),
         ..ChainSettings::new(endpoints, scene.contract())
@@ -74,7 +83,7 @@ pub(crate) async fn run(scene: &Scene, dir: &Path, points: Arc<Points>) -> Outco
     let ledger = EthereumLedger::open(settings).await.unwrap();
     let ledger = ledger.writing(Writer::new(account.clone(), Spending::default()));
 
-    follow(scene, &store, &ledger, &points).await;
+    follow(scene, disk, Arc::new(ledger)).await;
     for (job, held) in store.jobs().unwrap() {
         assert_eq!(held.stream, PAID);
         let receipts = work(scene, account.journal(), JobId(job));
@@ -83,43 +92,64 @@ pub(crate) async fn run(scene: &Scene, dir: &Path, points: Arc<Points>) -> Outco
     outcome(scene, &store, &account).await
 }
 
-/// Handles what was settled after the place that was kept, as a node does.
-async fn follow(scene: &Scene, store: &Store, ledger: &EthereumLedger, points: &Points) {
-    let head = scene.head().await;
-    let number = |cursor: &Cursor| -> u64 { cursor.0.split(':').next().unwrap().parse().unwrap() };
-    let mut place = store.cursor().unwrap().map(Cursor);
-    // A job that was taken up may have been left without an acknowledgement.
-    for (job, _) in store.jobs().unwrap() {
-        handle(store, ledger, JobId(job), points).await;
+/// Jobs that are worked on, and those of them that are still to be acknowledged.
+#[derive(Debug, Default, Clone)]
+struct Bench(Arc<Mutex<(BTreeSet<u64>, Vec<JobId>)>>);
+
+impl Worker for Bench {
+    fn takes(&self, _: &Job) -> bool {
+        true
     }
-    let mut watch = ledger.watch(place.clone());
-    while place.as_ref().is_none_or(|place| number(place) < head) {
-        let batch = watch.next().await.unwrap().unwrap();
-        for event in &batch.events {
-            if let Event::JobAssigned(job) | Event::JobEnded(job) = event {
-                handle(store, ledger, job.id, points).await;
-            }
+
+    fn begin(&self, job: &Job) {
+        let (working_on, begun) = &mut *self.0.lock().unwrap();
+        if working_on.insert(job.id.0) {
+            begun.push(job.id);
         }
-        points.around(|| store.put_cursor(&batch.cursor.0)).unwrap();
-        place = Some(batch.cursor);
+    }
+
+    fn end(&self, job: headwater_proto::JobId) {
+        self.0.lock().unwrap().0.remove(&job.0);
+    }
+
+    fn working_on(&self) -> Vec<headwater_proto::JobId> {
+        let (working_on, _) = &*self.0.lock().unwrap();
+        working_on
+            .iter()
+            .copied()
+            .map(headwater_proto::JobId)
+            .collect()
     }
 }
 
-/// Takes a job up as it is now, or drops it.
-async fn handle(store: &Store, ledger: &EthereumLedger, id: JobId, points: &Points) {
-    let own = key(Who::Transcoder).address();
-    let job = ledger.job(id).await.unwrap().unwrap();
-    let holder = job.transcoder.as_ref().map(|holder| holder.address);
-    if job.state == JobState::Ended || holder != Some(own) {
-        points.around(|| store.remove_job(id.0)).unwrap();
-        return;
+/// Takes up what was held, and handles what was settled after the place that was kept. A
+/// node acknowledges in its own time; here that is when the place has been kept.
+async fn follow(scene: &Scene, disk: Arc<Disk>, ledger: Arc<EthereumLedger>) {
+    let head = scene.head().await;
+    let number = |cursor: &Cursor| -> u64 { cursor.0.split(':').next().unwrap().parse().unwrap() };
+    let mut place = disk.cursor().unwrap().map(Cursor);
+    let (own, bench) = (key(Who::Transcoder).address(), Bench::default());
+    let worker = Some((own, bench.clone()));
+    let holding = Holding::new(
+        ledger.clone(),
+        disk,
+        NodeId::from_public_key(NODE.0),
+        worker,
+    );
+    holding.take_up().await.unwrap();
+    let mut watch = holding.watch();
+    loop {
+        let begun = std::mem::take(&mut bench.0.lock().unwrap().1);
+        for job in begun {
+            ledger.acknowledge(job, own).await.unwrap();
+        }
+        if place.as_ref().is_some_and(|place| number(place) >= head) {
+            return;
+        }
+        let batch = watch.next().await.unwrap().unwrap();
+        place = Some(batch.cursor.clone());
+        holding.handle(batch).await.unwrap();
     }
-    let held = HeldJob {
-        stream: job.stream.clone(),
-        profiles: job.profiles.clone(),
-    };
-    points.around(|| store.put_job(id.0, &held)).unwrap();
-    ledger.acknowledge(id, own).await.unwrap();
 }
 
 /// Does its segments, and gets receipts for them.

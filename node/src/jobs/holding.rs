@@ -1,0 +1,257 @@
+//! The jobs that a transcoder holds, as its ledger tells: taken up, written down, dropped.
+//!
+//! What came of a batch is written down before its place in the ledger is. A process that
+//! ends at any point, or cannot write, is told of the batch again, and handling it twice
+//! changes nothing.
+
+use std::sync::Arc;
+
+use headwater_chain::{
+    Address, Batch, Cursor, Event, Job, JobFilter, JobState, JournalError, Ledger, LedgerError,
+    NodeKey, Transcoder, Watch,
+};
+use headwater_proto::{JobId, NodeId};
+use tracing::{debug, error, info};
+
+use crate::store::{HeldJob, StoreError};
+
+/// Where the jobs that are held are written down, and how far the ledger was followed.
+pub trait JobStore: Send + Sync {
+    /// How far the ledger has been followed.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn cursor(&self) -> Result<Option<String>, StoreError>;
+
+    /// Remembers how far the ledger has been followed.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn put_cursor(&self, cursor: &str) -> Result<(), StoreError>;
+
+    /// The jobs that are held, by number.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn jobs(&self) -> Result<Vec<(u64, HeldJob)>, StoreError>;
+
+    /// Remembers a job.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn put_job(&self, job: u64, held: &HeldJob) -> Result<(), StoreError>;
+
+    /// Forgets a job.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn remove_job(&self, job: u64) -> Result<(), StoreError>;
+}
+
+/// What works on the jobs that are held.
+pub trait Worker: Send + Sync {
+    /// Whether a job is one that it works on.
+    fn takes(&self, job: &Job) -> bool;
+
+    /// Begins to work on a job, unless it does, and to acknowledge it. Waits for neither.
+    fn begin(&self, job: &Job);
+
+    /// Stops to work on a job.
+    fn end(&self, job: JobId);
+
+    /// The jobs that it works on.
+    fn working_on(&self) -> Vec<JobId>;
+}
+
+/// Follows a ledger for one node, and what works on its jobs if it is a transcoder.
+#[derive(Debug)]
+pub struct Holding<S, W> {
+    ledger: Arc<dyn Ledger>,
+    store: Arc<S>,
+    node: NodeId,
+    /// The transcoder's account, and its worker.
+    transcoder: Option<(Address, W)>,
+}
+
+impl<S: JobStore, W: Worker> Holding<S, W> {
+    /// Holds what the store says, once that is taken up.
+    pub fn new(
+        ledger: Arc<dyn Ledger>,
+        store: Arc<S>,
+        node: NodeId,
+        transcoder: Option<(Address, W)>,
+    ) -> Self {
+        Self {
+            ledger,
+            store,
+            node,
+            transcoder,
+        }
+    }
+
+    /// Takes up the jobs of the last run, as far as they are still held.
+    ///
+    /// # Errors
+    /// When the ledger cannot be asked, or the store not written.
+    pub async fn take_up(&self) -> Result<(), LedgerError> {
+        let Some((own, worker)) = &self.transcoder else {
+            return Ok(());
+        };
+        let held = match self.store.jobs() {
+            Ok(held) => held,
+            Err(error) => {
+                error!(%error, "jobs of the last run are lost");
+                return Ok(());
+            }
+        };
+        for (job, _) in held {
+            match self.ledger.job(headwater_chain::JobId(job)).await? {
+                Some(job) if is_held(&job, *own, self.node) => {
+                    info!(job = %job.id, "resuming a job of the last run");
+                    self.begin(&job, worker)?;
+                }
+                Some(_) | None => self.store.remove_job(job).map_err(|error| failed(&error))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Watches the ledger from the place that is kept on.
+    #[must_use]
+    pub fn watch(&self) -> Watch {
+        let cursor = self.store.cursor().unwrap_or_else(|error| {
+            error!(%error, "following the ledger from its beginning");
+            None
+        });
+        self.ledger.watch(cursor.map(Cursor))
+    }
+
+    /// Takes up and drops jobs as a batch says, then keeps its place.
+    ///
+    /// # Errors
+    /// When the ledger cannot be asked, or the store not written. The place is as it was: a
+    /// new watch tells the batch again.
+    pub async fn handle(&self, batch: Batch) -> Result<(), LedgerError> {
+        if let Some((own, worker)) = &self.transcoder {
+            for event in batch.events {
+                match event {
+                    Event::JobAssigned(job) | Event::JobUnassigned(job) | Event::JobEnded(job) => {
+                        let job = as_it_is_now(&*self.ledger, job).await;
+                        self.told(&job, *own, worker)?;
+                    }
+                    Event::RolledBack(_) => self.rolled_back(*own, worker).await?,
+                    Event::JobCreated(_)
+                    | Event::JobAcknowledged(_)
+                    | Event::Registered(_)
+                    | Event::Unregistered(_) => {}
+                }
+            }
+        }
+        let kept = self.store.put_cursor(&batch.cursor.0);
+        kept.map_err(|error| failed(&error))
+    }
+
+    /// Takes a job up, or drops it: it went to somebody else, or is over.
+    fn told(&self, job: &Job, own: Address, worker: &W) -> Result<(), LedgerError> {
+        if is_held(job, own, self.node) {
+            self.begin(job, worker)
+        } else {
+            self.end(JobId(job.id.0), worker)
+        }
+    }
+
+    fn begin(&self, job: &Job, worker: &W) -> Result<(), LedgerError> {
+        if !worker.takes(job) {
+            return Ok(());
+        }
+        let held = HeldJob {
+            stream: job.stream.clone(),
+            profiles: job.profiles.clone(),
+        };
+        let written = self.store.put_job(job.id.0, &held);
+        written.map_err(|error| failed(&error))?;
+        worker.begin(job);
+        Ok(())
+    }
+
+    fn end(&self, job: JobId, worker: &W) -> Result<(), LedgerError> {
+        worker.end(job);
+        let written = self.store.remove_job(job.0);
+        written.map_err(|error| failed(&error))
+    }
+
+    /// Works on nothing that is not in a ledger that took entries back.
+    async fn rolled_back(&self, own: Address, worker: &W) -> Result<(), LedgerError> {
+        let left = self.ledger.jobs(JobFilter::default()).await?;
+        for id in worker.working_on() {
+            let job = left.iter().find(|job| job.id.0 == id.0);
+            if !job.is_some_and(|job| is_held(job, own, self.node)) {
+                info!(job = %id, "the job is not ours any more");
+                self.end(id, worker)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A job after all that is settled: whoever follows a ledger from its beginning is told of
+/// much that is long over.
+pub(super) async fn as_it_is_now(ledger: &dyn Ledger, told: Job) -> Job {
+    match ledger.job(told.id).await {
+        Ok(Some(job)) => job,
+        Ok(None) => Job {
+            state: JobState::Ended,
+            ..told
+        },
+        Err(error) => {
+            debug!(job = %told.id, %error, "acting on what was told of the job");
+            told
+        }
+    }
+}
+
+/// Whether a job is held by an account and this node of it: another node with the same keys
+/// is none of what was registered.
+fn is_held(job: &Job, own: Address, node: NodeId) -> bool {
+    let held =
+        |holder: &Transcoder| holder.address == own && holder.node == NodeKey(*node.public_key());
+    job.state != JobState::Ended && job.transcoder.as_ref().is_some_and(held)
+}
+
+fn failed(error: &StoreError) -> LedgerError {
+    JournalError(error.to_string()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use headwater_chain::{Broadcaster, JobId, Wei};
+
+    use super::*;
+
+    #[test]
+    fn a_job_is_held_by_one_node_of_an_account() {
+        let (own, node) = (Address([1; 20]), NodeId::from_public_key([1; 32]));
+        let job = Job {
+            id: JobId(1),
+            stream: "stream".into(),
+            broadcaster: Broadcaster::Node(NodeKey([9; 32])),
+            profiles: vec![],
+            max_price_per_segment: Wei(1),
+            state: JobState::Assigned,
+            transcoder: Some(Transcoder {
+                address: own,
+                node: NodeKey([1; 32]),
+                price_per_segment: Wei(1),
+                stake: Wei(1),
+            }),
+            round: 1,
+            excluded: vec![],
+        };
+        let other = NodeId::from_public_key([2; 32]);
+        assert!(is_held(&job, own, node));
+        assert!(!is_held(&job, own, other), "the keystore was copied");
+        assert!(!is_held(&job, Address([2; 20]), node));
+        let state = JobState::Ended;
+        assert!(!is_held(&Job { state, ..job }, own, node));
+    }
+}
