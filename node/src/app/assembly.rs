@@ -38,6 +38,8 @@ use crate::{
 const KEEP_PEERS: Duration = Duration::from_secs(30);
 /// Links that every node keeps to the relayers nearest to it.
 const HOME_LINKS: usize = 8;
+/// See [`JobsConfig::patience`].
+const JOB_PATIENCE: Duration = Duration::from_secs(15);
 
 /// What all parts of a node need.
 pub(super) struct Assembly<'a> {
@@ -323,6 +325,7 @@ impl<'a> Assembly<'a> {
             max_price: config.jobs.max_price,
             reassign_after: config.reassign_after,
             reconnect: config.reconnect_window,
+            patience: JOB_PATIENCE,
             collector: CollectorConfig {
                 max_unpaid: config.max_unpaid,
             },

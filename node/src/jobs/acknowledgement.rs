@@ -101,96 +101,16 @@ async fn is_in_vain(ledger: &dyn Ledger, error: &LedgerError, own: Address) -> b
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        Mutex,
-        atomic::{AtomicUsize, Ordering},
-    };
+    use std::sync::atomic::Ordering;
 
-    use headwater_chain::{
-        Cursor, Future, Job, JobBook, JobFilter, JobState, JournalError, NewJob, NodeKey,
-        Transcoder, Watch, Wei,
-        ethereum::{Domain, TransactionError},
-    };
+    use headwater_chain::{JobState, JournalError, ethereum::TransactionError};
 
     use super::*;
+    use crate::jobs::tests::{OTHER, OWN, Troubled};
 
-    const OWN: Address = Address([1; 20]);
-    const OTHER: Address = Address([2; 20]);
     const MOMENT: Duration = Duration::from_millis(1);
 
-    /// A job book in which acknowledging fails at first.
-    #[derive(Debug)]
-    struct Failing {
-        book: JobBook,
-        errors: Mutex<Vec<LedgerError>>,
-        tries: AtomicUsize,
-    }
-
-    impl Ledger for Failing {
-        fn domain(&self) -> Domain {
-            self.book.domain()
-        }
-        fn register(&self, transcoder: Transcoder) -> Future<'_, ()> {
-            self.book.register(transcoder)
-        }
-        fn unregister(&self, address: Address) -> Future<'_, ()> {
-            self.book.unregister(address)
-        }
-        fn transcoders(&self) -> Future<'_, Vec<Transcoder>> {
-            self.book.transcoders()
-        }
-        fn create_job(&self, job: NewJob) -> Future<'_, Job> {
-            self.book.create_job(job)
-        }
-        fn job(&self, id: JobId) -> Future<'_, Option<Job>> {
-            self.book.job(id)
-        }
-        fn jobs(&self, filter: JobFilter) -> Future<'_, Vec<Job>> {
-            self.book.jobs(filter)
-        }
-        fn acknowledge(&self, id: JobId, transcoder: Address) -> Future<'_, Job> {
-            self.tries.fetch_add(1, Ordering::Relaxed);
-            match lock(&self.errors).pop() {
-                Some(error) => Box::pin(async move { Err(error) }),
-                None => self.book.acknowledge(id, transcoder),
-            }
-        }
-        fn reassign(&self, id: JobId) -> Future<'_, Job> {
-            self.book.reassign(id)
-        }
-        fn end_job(&self, id: JobId) -> Future<'_, Job> {
-            self.book.end_job(id)
-        }
-        fn watch(&self, from: Option<Cursor>) -> Watch {
-            self.book.watch(from)
-        }
-    }
-
-    /// The first job, held by [`OWN`].
-    async fn failing(dir: &tempfile::TempDir, errors: Vec<LedgerError>) -> Failing {
-        let book = JobBook::open(&dir.path().join("jobs.book")).unwrap();
-        let terms = Transcoder {
-            address: OWN,
-            node: NodeKey([1; 32]),
-            price_per_segment: Wei(0),
-            stake: Wei(1),
-        };
-        book.register(terms).await.unwrap();
-        let job = NewJob {
-            stream: "stream".into(),
-            broadcaster: NodeKey([9; 32]),
-            profiles: vec![],
-            max_price_per_segment: Wei(0),
-        };
-        book.create_job(job).await.unwrap();
-        Failing {
-            book,
-            errors: Mutex::new(errors),
-            tries: AtomicUsize::new(0),
-        }
-    }
-
-    async fn state(ledger: &Failing) -> JobState {
+    async fn state(ledger: &Troubled) -> JobState {
         ledger.job(JobId(1)).await.unwrap().unwrap().state
     }
 
@@ -209,7 +129,7 @@ mod tests {
         ];
         let count = errors.len();
         let dir = tempfile::tempdir().unwrap();
-        let ledger = failing(&dir, errors).await;
+        let ledger = Troubled::with(&dir, errors).await;
 
         acknowledge(&ledger, job, OWN, || true, MOMENT).await;
 
@@ -228,13 +148,13 @@ mod tests {
         ];
         for (error, who) in errors {
             let dir = tempfile::tempdir().unwrap();
-            let ledger = failing(&dir, vec![error]).await;
+            let ledger = Troubled::with(&dir, vec![error]).await;
             acknowledge(&ledger, job, who, || true, MOMENT).await;
             assert_eq!(state(&ledger).await, JobState::Assigned);
             assert_eq!(ledger.tries.load(Ordering::Relaxed), 1);
         }
         let dir = tempfile::tempdir().unwrap();
-        let ledger = failing(&dir, vec![]).await;
+        let ledger = Troubled::with(&dir, vec![]).await;
         acknowledge(&ledger, job, OWN, || false, MOMENT).await;
         assert_eq!(
             ledger.tries.load(Ordering::Relaxed),

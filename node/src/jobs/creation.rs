@@ -15,11 +15,9 @@ use tracing::{debug, error, info};
 use super::Jobs;
 use crate::{clock, mutex::lock, pipeline::Broadcasts};
 
-/// A broadcast that is without a job for so long gets one: the first try failed, or the
-/// chain took it back. A job without its broadcast is ended after so long, too.
-const WITHOUT: Duration = Duration::from_secs(15);
-/// How often such are looked for.
-const LOOK: Duration = Duration::from_secs(5);
+/// How often within [`super::JobsConfig::patience`] broadcasts without a job, and jobs without
+/// a broadcast, are looked for.
+const LOOKS: u32 = 3;
 /// Jobs that are created or ended at a time.
 const AT_ONCE: usize = 16;
 
@@ -97,11 +95,11 @@ impl Jobs {
             let look = self.look_for_jobs(&broadcasts, &mut amiss, patience);
             tokio::select! {
                 () = stop.cancelled() => return,
-                read = look => if read { patience = WITHOUT },
+                read = look => if read { patience = self.config.patience },
             }
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(self.config.patience / LOOKS) => {}
             }
         }
     }
@@ -195,7 +193,7 @@ impl Jobs {
         for (job, stream) in over {
             let since = left.entry(job).or_insert(now);
             // An encoder may still come back to where it was.
-            if now.since(*since) < self.config.reconnect + WITHOUT {
+            if now.since(*since) < self.config.reconnect + self.config.patience {
                 continue;
             }
             let this = self.clone();

@@ -224,9 +224,121 @@ fn failed(error: &StoreError) -> LedgerError {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    };
+
     use headwater_chain::{Broadcaster, JobId, Wei};
 
     use super::*;
+    use crate::{
+        jobs::tests::{OWN, Troubled},
+        mutex::lock,
+        store::Store,
+    };
+
+    /// A store whose disk can be full.
+    struct Disk {
+        store: Store,
+        full: AtomicBool,
+    }
+
+    impl Disk {
+        fn write(
+            &self,
+            write: impl FnOnce(&Store) -> Result<(), StoreError>,
+        ) -> Result<(), StoreError> {
+            if self.full.load(Ordering::Relaxed) {
+                let (path, reason) = ("disk".to_owned(), "no space left".to_owned());
+                return Err(StoreError::Io { path, reason });
+            }
+            write(&self.store)
+        }
+    }
+
+    impl JobStore for Disk {
+        fn cursor(&self) -> Result<Option<String>, StoreError> {
+            self.store.cursor()
+        }
+        fn put_cursor(&self, cursor: &str) -> Result<(), StoreError> {
+            self.write(|store| store.put_cursor(cursor))
+        }
+        fn jobs(&self) -> Result<Vec<(u64, HeldJob)>, StoreError> {
+            self.store.jobs()
+        }
+        fn put_job(&self, job: u64, held: &HeldJob) -> Result<(), StoreError> {
+            self.write(|store| store.put_job(job, held))
+        }
+        fn remove_job(&self, job: u64) -> Result<(), StoreError> {
+            self.write(|store| store.remove_job(job))
+        }
+    }
+
+    #[derive(Default)]
+    struct Bench(Mutex<Vec<headwater_proto::JobId>>);
+
+    impl Worker for Bench {
+        fn takes(&self, _: &Job) -> bool {
+            true
+        }
+        fn begin(&self, job: &Job) {
+            lock(&self.0).push(headwater_proto::JobId(job.id.0));
+        }
+        fn end(&self, job: headwater_proto::JobId) {
+            lock(&self.0).retain(|other| *other != job);
+        }
+        fn working_on(&self) -> Vec<headwater_proto::JobId> {
+            lock(&self.0).clone()
+        }
+    }
+
+    /// Handles what is told from the place that is kept on, up to the first error.
+    async fn follow(holding: &Holding<Disk, Bench>, batches: usize) -> Result<(), LedgerError> {
+        let mut watch = holding.watch();
+        for _ in 0..batches {
+            let batch = watch.next().await.unwrap()?;
+            holding.handle(batch).await?;
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_written_down_is_not_done_and_told_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Arc::new(Troubled::with(&dir, vec![]).await);
+        let disk = Arc::new(Disk {
+            store: Store::open(dir.path()).unwrap(),
+            full: AtomicBool::new(false),
+        });
+        let node = NodeId::from_public_key([OWN.0[0]; 32]);
+        let worker = Some((OWN, Bench::default()));
+        let holding = Holding::new(ledger.clone(), disk.clone(), node, worker);
+        let (_, bench) = holding.transcoder.as_ref().unwrap();
+        // First a transcoder is registered, then a job is created and assigned at once.
+        follow(&holding, 1).await.unwrap();
+        let before = disk.cursor().unwrap();
+
+        disk.full.store(true, Ordering::Relaxed);
+        follow(&holding, 1).await.unwrap_err();
+        assert_eq!(
+            (bench.working_on(), disk.cursor().unwrap()),
+            (vec![], before)
+        );
+
+        disk.full.store(false, Ordering::Relaxed);
+        follow(&holding, 1).await.unwrap();
+        assert_eq!(bench.working_on(), [headwater_proto::JobId(1)]);
+        assert_eq!(disk.jobs().unwrap().len(), 1);
+
+        ledger.end_job(JobId(1)).await.unwrap();
+        disk.full.store(true, Ordering::Relaxed);
+        follow(&holding, 1).await.unwrap_err();
+        assert_eq!(bench.working_on(), [], "that needs no disk");
+        disk.full.store(false, Ordering::Relaxed);
+        follow(&holding, 1).await.unwrap();
+        assert_eq!(disk.jobs().unwrap(), []);
+    }
 
     #[test]
     fn a_job_is_held_by_one_node_of_an_account() {

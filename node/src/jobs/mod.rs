@@ -96,6 +96,10 @@ pub struct JobsConfig {
     pub reassign_after: Duration,
     /// How long a broadcast waits for its encoder.
     pub reconnect: Duration,
+    /// A broadcast that is without a job for so long gets one: the first try failed, or the
+    /// chain took it back. A job is ended that is without its broadcast for so long after
+    /// its encoder might have come back.
+    pub patience: Duration,
     /// How receipts are collected, where there are any.
     pub collector: CollectorConfig,
 }
@@ -322,3 +326,6 @@ fn holder_of(job: &Job) -> Option<NodeKey> {
     let holder = holder.filter(|_| job.state != JobState::Ended);
     holder.map(|transcoder| transcoder.node)
 }
+
+#[cfg(test)]
+mod tests;
