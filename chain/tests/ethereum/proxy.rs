@@ -4,11 +4,12 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
+use futures::{SinkExt as _, StreamExt as _};
 use headwater_chain::ethereum::EndpointUrl;
 use serde_json::{Value, json};
 use tokio::{
@@ -16,6 +17,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
 };
+use tokio_tungstenite::tungstenite::Message;
 
 /// How an endpoint misbehaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +50,11 @@ pub(crate) enum Mode {
 
 /// Bytes of a huge answer: more than are read.
 const HUGE: usize = 17 << 20;
+
+/// Something that nobody should read.
+fn huge() -> String {
+    format!("\"{}\"", "x".repeat(HUGE))
+}
 
 /// How often each method was asked for.
 type Requests = Arc<Mutex<BTreeMap<String, usize>>>;
@@ -111,7 +118,7 @@ async fn serve(mut stream: TcpStream, port: u16, mode: Arc<Mutex<Mode>>, counter
         let answer = if mode == Mode::Garbage {
             "<html>\u{fffd}{\"id\":".to_owned()
         } else if mode == Mode::Huge {
-            format!("\"{}\"", "x".repeat(HUGE))
+            huge()
         } else {
             misbehave(&mode, &http, port, request).await.to_string()
         };
@@ -266,5 +273,75 @@ impl Wire {
 impl Drop for Wire {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+/// JSON-RPC over WebSockets, the messages of which it makes too large when it is told to.
+pub(crate) struct Babbler {
+    pub(crate) url: EndpointUrl,
+    huge: Arc<AtomicBool>,
+    connections: Arc<AtomicUsize>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Babbler {
+    pub(crate) async fn start(port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}", listener.local_addr().unwrap());
+        let huge = Arc::new(AtomicBool::new(false));
+        let connections = Arc::new(AtomicUsize::new(0));
+        let (of_task, counter) = (huge.clone(), connections.clone());
+        let task = tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                counter.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(babble(stream, port, of_task.clone()));
+            }
+        });
+        Self {
+            url: url.parse().unwrap(),
+            huge,
+            connections,
+            task,
+        }
+    }
+
+    pub(crate) fn set_huge(&self, huge: bool) {
+        self.huge.store(huge, Ordering::Relaxed);
+    }
+
+    /// How often it was connected to.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Babbler {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Passes messages on until either side ends.
+async fn babble(stream: TcpStream, port: u16, huge: Arc<AtomicBool>) {
+    let mut near = tokio_tungstenite::accept_async(stream).await.unwrap();
+    let url = format!("ws://127.0.0.1:{port}");
+    let (mut far, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+    loop {
+        let passed = tokio::select! {
+            Some(Ok(message)) = near.next() => far.send(message).await,
+            Some(Ok(message)) = far.next() => {
+                let message = if message.is_text() && huge.load(Ordering::Relaxed) {
+                    Message::text(self::huge())
+                } else {
+                    message
+                };
+                near.send(message).await
+            }
+            else => return,
+        };
+        if passed.is_err() {
+            return;
+        }
     }
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::join_all, stream};
-use serde_json::value::RawValue;
 use tokio::{
     sync::mpsc,
     time::{Interval, MissedTickBehavior, interval, sleep},
@@ -20,7 +19,7 @@ use super::{
 };
 use crate::{
     LedgerError,
-    ethereum::rpc::{CallError, Pinned},
+    ethereum::rpc::{CallError, News, Pinned},
 };
 
 /// An endpoint this many blocks behind another is not worth asking.
@@ -40,7 +39,7 @@ pub(super) struct Driver {
 
 struct Subscription {
     from: Pinned,
-    news: mpsc::Receiver<Box<RawValue>>,
+    news: mpsc::Receiver<News>,
 }
 
 /// Why an endpoint was of no use for a look.
@@ -103,11 +102,14 @@ impl Driver {
         let Subscription { from, news } = self.news.as_mut()?;
         tokio::select! {
             told = news.recv() => {
-                if let Some(news) = told {
-                    self.heard = true;
-                    return announced(from, &news).map(|head| (from.clone(), head));
+                match told {
+                    Some(Ok(news)) => {
+                        self.heard = true;
+                        return announced(from, &news).map(|head| (from.clone(), head));
+                    }
+                    Some(Err(wrong)) => drop(from.garbage(&wrong)),
+                    None => debug!(endpoint = from.name(), "the subscription has ended"),
                 }
-                debug!(endpoint = from.name(), "the subscription has ended");
                 self.news = None;
             }
             _ = self.compare.tick() => {

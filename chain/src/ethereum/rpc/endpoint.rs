@@ -16,7 +16,7 @@ use super::{
     error::CallError,
     health::{Health, Rank},
     http::{Failure, Http},
-    socket::WebSocket,
+    socket::{News, WebSocket},
     url::EndpointUrl,
 };
 
@@ -154,7 +154,7 @@ impl Endpoint {
     pub(super) async fn subscribe(
         &self,
         chain: &OnceLock<u64>,
-    ) -> Result<mpsc::Receiver<Box<RawValue>>, CallError> {
+    ) -> Result<mpsc::Receiver<News>, CallError> {
         let params =
             to_raw_value(&["newHeads"]).map_err(|e| CallError::Unwritable(e.to_string()))?;
         let asking = async {

@@ -32,6 +32,7 @@ const IDLE: usize = 8;
 const IDLE_FOR: Duration = Duration::from_secs(4);
 
 /// Why a transport has no answer.
+#[derive(Debug)]
 pub(super) enum Failure {
     Unreachable(String),
     Garbage(String),

@@ -19,7 +19,6 @@ use async_trait::async_trait;
 use ethers_providers::JsonRpcClient;
 use rustls_platform_verifier::BuilderVerifierExt as _;
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
 pub use self::{
@@ -27,6 +26,7 @@ pub use self::{
     url::{EndpointUrl, EndpointUrlError},
 };
 pub(crate) use error::{CallError, of_all};
+pub(in crate::ethereum) use socket::News;
 
 use self::endpoint::Endpoint;
 use crate::ledger::LedgerError;
@@ -142,9 +142,7 @@ impl Endpoints {
 
 impl Pinned {
     /// New blocks as the endpoint announces them; `None` over HTTP.
-    pub(crate) async fn subscribe(
-        &self,
-    ) -> Option<Result<mpsc::Receiver<Box<RawValue>>, CallError>> {
+    pub(crate) async fn subscribe(&self) -> Option<Result<mpsc::Receiver<News>, CallError>> {
         let endpoint = self.endpoint();
         if !endpoint.has_subscriptions() {
             return None;

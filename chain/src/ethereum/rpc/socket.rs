@@ -4,7 +4,6 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use ethers_core::types::U256;
-use ethers_providers::JsonRpcError;
 use futures::{SinkExt as _, StreamExt as _};
 use serde_json::value::RawValue;
 use tokio::{
@@ -15,7 +14,7 @@ use tokio::{
 use tokio_tungstenite::{
     Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config,
     tungstenite::{
-        Message, Utf8Bytes,
+        Error, Message, Utf8Bytes,
         client::IntoClientRequest as _,
         http::{HeaderValue, header::AUTHORIZATION},
         protocol::WebSocketConfig,
@@ -38,7 +37,9 @@ const NEWS: usize = 64;
 const PING: Duration = Duration::from_secs(10);
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
-type Answer = Result<Box<RawValue>, JsonRpcError>;
+type Answer = Result<Box<RawValue>, Failure>;
+/// News of a subscription, or at the end what was wrong with them.
+pub(in crate::ethereum) type News = Result<Box<RawValue>, String>;
 
 #[derive(Debug)]
 pub(super) struct WebSocket {
@@ -54,7 +55,7 @@ struct Order {
     params: Box<RawValue>,
     answer: oneshot::Sender<Answer>,
     /// Where the news goes when the answer is a subscription's number.
-    news: Option<mpsc::Sender<Box<RawValue>>>,
+    news: Option<mpsc::Sender<News>>,
 }
 
 impl WebSocket {
@@ -98,7 +99,7 @@ impl WebSocket {
         &self,
         number: u64,
         params: &RawValue,
-    ) -> Result<mpsc::Receiver<Box<RawValue>>, Failure> {
+    ) -> Result<mpsc::Receiver<News>, Failure> {
         let (to, news) = mpsc::channel(NEWS);
         self.order(number, "eth_subscribe", params, Some(to))
             .await?;
@@ -110,7 +111,7 @@ impl WebSocket {
         number: u64,
         method: &str,
         params: &RawValue,
-        news: Option<mpsc::Sender<Box<RawValue>>>,
+        news: Option<mpsc::Sender<News>>,
     ) -> Result<Box<RawValue>, Failure> {
         let closed = || Failure::Unreachable("the connection was closed".into());
         let to = {
@@ -126,8 +127,7 @@ impl WebSocket {
             news,
         };
         to.send(order).await.map_err(|_| closed())?;
-        let answer = answered.await.map_err(|_| closed())?;
-        answer.map_err(Failure::Refused)
+        answered.await.map_err(|_| closed())?
     }
 
     async fn open(&self) -> Result<Socket, Failure> {
@@ -159,7 +159,7 @@ struct Link {
     socket: Socket,
     next: u64,
     waiting: BTreeMap<u64, Order>,
-    subscribed: BTreeMap<U256, mpsc::Sender<Box<RawValue>>>,
+    subscribed: BTreeMap<U256, mpsc::Sender<News>>,
 }
 
 impl Link {
@@ -173,7 +173,7 @@ impl Link {
     }
 
     /// Runs until either side ends it. Whoever still waits learns that by the end of its
-    /// channel.
+    /// channel, and what was wrong if something was.
     async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
         let mut ping = interval(PING);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -181,12 +181,16 @@ impl Link {
         loop {
             let full = self.waiting.len() >= REQUESTS;
             let sent = tokio::select! {
-                message = self.socket.next() => match message {
-                    Some(Ok(message)) => {
+                message = self.socket.next() => match message.map(|message| self.heard(message)) {
+                    Some(Ok(open)) => {
                         silent = 0;
-                        self.heard(&message)
+                        open
                     }
-                    Some(Err(_)) | None => false,
+                    Some(Err(wrong)) => {
+                        self.tell(&wrong);
+                        false
+                    }
+                    None => false,
                 },
                 order = orders.recv(), if !full => match order {
                     Some(order) => self.send(order).await,
@@ -207,6 +211,18 @@ impl Link {
         drop(timeout(PING, self.socket.close(None)).await);
     }
 
+    /// Says to whoever waits what was wrong.
+    fn tell(&mut self, wrong: &str) {
+        for (_, order) in std::mem::take(&mut self.waiting) {
+            // Who asked may have given up.
+            drop(order.answer.send(Err(Failure::Garbage(wrong.to_owned()))));
+        }
+        for news in self.subscribed.values() {
+            // Whoever does not keep up learns of the end at least.
+            drop(news.try_send(Err(wrong.to_owned())));
+        }
+    }
+
     async fn send(&mut self, order: Order) -> bool {
         let id = self.next;
         self.next += 1;
@@ -219,18 +235,26 @@ impl Link {
         self.socket.send(message).await.is_ok()
     }
 
-    /// Handles a message; false when the connection is of no use.
-    fn heard(&mut self, message: &Message) -> bool {
-        let text = match message {
+    /// Handles what came; false when the connection has ended.
+    ///
+    /// # Errors
+    /// Says what is wrong with it, if the other side could have known better.
+    fn heard(&mut self, message: Result<Message, Error>) -> Result<bool, String> {
+        let message = match message {
+            Ok(message) => message,
+            Err(Error::Capacity(_)) => return Err(format!("more than {MAX_BYTES} bytes")),
+            Err(_) => return Ok(false),
+        };
+        let text = match &message {
             Message::Text(text) => text.as_bytes(),
             Message::Binary(bytes) => bytes,
-            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => return true,
-            Message::Close(_) => return false,
+            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => return Ok(true),
+            Message::Close(_) => return Ok(false),
         };
-        match frame::read(text) {
-            Ok(Said::Answer(id, answer)) => {
+        match frame::read(text)? {
+            Said::Answer(id, answer) => {
                 let Some(order) = self.waiting.remove(&id) else {
-                    return true;
+                    return Ok(true);
                 };
                 let number = answer.as_ref().ok();
                 let number = number.and_then(|value| serde_json::from_str(value.get()).ok());
@@ -238,19 +262,17 @@ impl Link {
                     self.subscribed.insert(number, news);
                 }
                 // Who asked may have given up.
-                drop(order.answer.send(answer));
-                true
+                drop(order.answer.send(answer.map_err(Failure::Refused)));
             }
-            Ok(Said::News(number, news)) => {
+            Said::News(number, news) => {
                 if let Some(to) = self.subscribed.get(&number)
-                    && let Err(mpsc::error::TrySendError::Closed(_)) = to.try_send(news)
+                    && let Err(mpsc::error::TrySendError::Closed(_)) = to.try_send(Ok(news))
                 {
                     self.subscribed.remove(&number);
                 }
-                true
             }
-            Ok(Said::Complaint(_)) => true,
-            Err(_) => false,
+            Said::Complaint(_) => {}
         }
+        Ok(true)
     }
 }
