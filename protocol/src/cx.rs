@@ -26,11 +26,13 @@ use crate::{
     },
     stats::Stats,
     time::Time,
-    timers::Timers,
+    timers::{Timer, Timers},
 };
 
 /// Shortest time between two searches by the driver on account of one neighbour.
 const LOOKUP_PAUSE: Duration = Duration::from_secs(2);
+/// What the driver has not answered for this long it never will.
+pub(crate) const ASK_PATIENCE: Duration = Duration::from_secs(60);
 
 /// For what a question was asked.
 #[derive(Debug)]
@@ -95,7 +97,8 @@ pub(crate) struct Cx {
     pub(crate) dials: Dials,
     pub(crate) lookups: Lookups,
     out: VecDeque<Output>,
-    asks: BTreeMap<AskId, Asked>,
+    /// Questions without an answer, the oldest first, and since when.
+    asks: BTreeMap<AskId, (Time, Asked)>,
     rng: ChaCha8Rng,
     next_request: u64,
     next_ask: u64,
@@ -301,7 +304,8 @@ impl Cx {
         }
         let ask = AskId(self.next_ask);
         self.next_ask += 1;
-        self.asks.insert(ask, asked);
+        self.asks.insert(ask, (self.now, asked));
+        self.wait_for_answers();
         self.emit(Output::Ask { ask, question });
         true
     }
@@ -312,9 +316,30 @@ impl Cx {
         self.ask(Question::Claim { job }, Asked::Claim { stream, job })
     }
 
-    /// For what a question was asked; `None` when it was answered already.
+    /// For what a question was asked; `None` when it was answered already, or too late.
     pub(crate) fn take_ask(&mut self, ask: AskId) -> Option<Asked> {
-        self.asks.remove(&ask)
+        let (_, asked) = self.asks.remove(&ask)?;
+        self.wait_for_answers();
+        Some(asked)
+    }
+
+    /// A question whose answer is not waited for any more.
+    pub(crate) fn overdue_ask(&mut self) -> Option<Asked> {
+        let oldest = self.asks.first_entry();
+        let overdue = oldest.filter(|oldest| oldest.get().0 + ASK_PATIENCE <= self.now);
+        let asked = overdue.map(|overdue| overdue.remove().1);
+        self.wait_for_answers();
+        asked
+    }
+
+    pub(crate) fn open_asks(&self) -> usize {
+        self.asks.len()
+    }
+
+    fn wait_for_answers(&mut self) {
+        let oldest = self.asks.first_key_value();
+        let until = oldest.map(|(_, (since, _))| *since + ASK_PATIENCE);
+        self.timers.set(Timer::Asks, until);
     }
 
     pub(crate) const fn request_id(&mut self) -> RequestId {

@@ -152,6 +152,12 @@ impl Node {
         self.requests.len()
     }
 
+    /// Questions that wait for the driver's answer.
+    #[must_use]
+    pub fn open_questions(&self) -> usize {
+        self.cx.open_asks()
+    }
+
     /// Broadcasts whose master playlist is made, followed or kept.
     #[must_use]
     pub fn known_masters(&self) -> usize {
@@ -474,11 +480,15 @@ impl Node {
     // ---- the driver's answers ------------------------------------------------------
 
     fn on_answer(&mut self, ask: AskId, given: Answer) {
+        if let Some(asked) = self.cx.take_ask(ask) {
+            self.answered(asked, Some(given));
+        }
+    }
+
+    /// Does what follows from an answer. None at all, or one of another kind than the
+    /// question, counts as a refusal.
+    fn answered(&mut self, asked: Asked, given: Option<Answer>) {
         let cx = &mut self.cx;
-        let Some(asked) = cx.take_ask(ask) else {
-            return;
-        };
-        // An answer of another kind than the question counts as a refusal.
         match asked {
             Asked::Lookup { target } => {
                 cx.looked_up(target);
@@ -487,7 +497,7 @@ impl Node {
                 self.requests.on_lookup(cx, target);
             }
             Asked::Claim { stream, job } => {
-                let claim = if let Answer::Claim(claim) = given {
+                let claim = if let Some(Answer::Claim(claim)) = given {
                     claim
                 } else {
                     None
@@ -499,7 +509,7 @@ impl Node {
                 job,
                 claim,
             } => {
-                let addresses = if let Answer::ClaimGranted { addresses } = given {
+                let addresses = if let Some(Answer::ClaimGranted { addresses }) = given {
                     Some(addresses)
                 } else {
                     None
@@ -514,7 +524,7 @@ impl Node {
                 sequence,
                 manifest,
             } => {
-                let accepted = matches!(given, Answer::Result { accepted: true });
+                let accepted = matches!(given, Some(Answer::Result { accepted: true }));
                 if accepted {
                     self.feeds.accept_result(cx, name, sequence);
                 }
@@ -523,7 +533,7 @@ impl Node {
                 answer(cx, to, body.map_or(refused, Outcome::Master));
             }
             Asked::Status { to } => {
-                let outcome = if let Answer::Status(body) = given {
+                let outcome = if let Some(Answer::Status(body)) = given {
                     Outcome::Status(body)
                 } else {
                     Outcome::Failed(Failure::NotFound)
@@ -531,7 +541,7 @@ impl Node {
                 answer(cx, to, outcome);
             }
             Asked::Receipts { to, name } => {
-                let outcome = if let Answer::Receipts(Some(body)) = given {
+                let outcome = if let Some(Answer::Receipts(Some(body))) = given {
                     self.receipts.answer(cx.now, name, body)
                 } else {
                     Outcome::Failed(Failure::NotFound)
@@ -540,7 +550,7 @@ impl Node {
                 answer(cx, to, outcome);
             }
             Asked::Probe { to } => {
-                let available = matches!(given, Answer::Probe { available: true });
+                let available = matches!(given, Some(Answer::Probe { available: true }));
                 let load = self.jobs.load(cx);
                 answer(cx, to, Outcome::Probe { available, load });
             }
@@ -560,6 +570,11 @@ impl Node {
                 Timer::Job(job) => {
                     if let Some(body) = self.jobs.due(job) {
                         self.request(What::Response(body), Requester::Job(job), MAX_HOPS);
+                    }
+                }
+                Timer::Asks => {
+                    while let Some(asked) = self.cx.overdue_ask() {
+                        self.answered(asked, None);
                     }
                 }
             }

@@ -225,7 +225,8 @@ pub enum Failure {
     NoPeers,
 }
 
-/// What only the driver can know.
+/// What only the driver can know. One that it leaves unanswered for a minute counts as
+/// refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
     /// A fresh claim for a job this node holds; answered by [`crate::Answer::Claim`].

@@ -31,6 +31,8 @@ pub(crate) enum Timer {
     Master(ManifestId),
     /// A transcoder's result is sent again.
     Job(JobId),
+    /// The driver has left a question unanswered.
+    Asks,
 }
 
 impl Timer {
@@ -41,6 +43,7 @@ impl Timer {
             Self::Request(_) => "request",
             Self::Master(_) => "master playlist",
             Self::Job(_) => "job",
+            Self::Asks => "question",
         }
     }
 }

@@ -3,19 +3,23 @@
 //!
 //! The model knows no states. It says: a claim is checked once, and only if it is newer than
 //! what has held, and to the stream of what holds; one check at a time for each transcoder
-//! and job. Only its answer grants anything, and only if neither the job was revoked nor the
+//! and job, which counts as refused when it has no answer for [`ASK_PATIENCE`]. Only its
+//! answer grants anything, and only if neither the job was revoked nor the
 //! stream is over since it was asked for. A subscription is sent data if it came with no
 //! claim, or with one that was granted, or is the transcoder's own, and until the job is
 //! revoked. Dialled is in the moment of a grant, at the addresses of the answer, a
 //! transcoder that is not linked and not being dialled, three times in a minute.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use headwater_proto::{Message, NodeId, RequestId, SubState};
 use proptest::prelude::*;
 
 use super::desk::{Claim, Desk, address, number};
-use crate::{AskId, Command, Config, DialId, Input, Output, Priority, Time};
+use crate::{AskId, Command, Config, DialId, Input, Output, Priority, Time, cx::ASK_PATIENCE};
 
 /// Neighbours: relays 1 and 2, transcoders 3 and 4.
 const PEERS: std::ops::RangeInclusive<u8> = 1..=4;
@@ -134,7 +138,8 @@ struct Wanted {
 struct Play {
     desk: Desk,
     model: Model,
-    asks: Vec<AskId>,
+    /// Checks without an answer and since when, the oldest first.
+    asks: Vec<(AskId, Time)>,
     dials: Vec<DialId>,
     last: Option<Claim>,
 }
@@ -397,6 +402,13 @@ impl Play {
     }
 
     fn act_once(&mut self, step: Step) {
+        let afterwards = 20;
+        let waits = if let Step::Wait(millis) = step {
+            millis
+        } else {
+            0
+        };
+        self.give_up(Duration::from_millis(waits + afterwards));
         let stale = self.desk.node.stats().stale_claims;
         let (outputs, wanted) = self.apply(step);
         let now = self.desk.node.stats().stale_claims;
@@ -409,9 +421,34 @@ impl Play {
         if let Step::Append(stream) = step {
             self.check_fed(stream, &outputs);
         }
-        let outputs = self.desk.pass(20);
+        let outputs = self.desk.pass(afterwards);
         assert_eq!(self.see(&outputs).checks, []);
         self.check_data(&outputs);
+    }
+
+    /// Lets time go on to where each of the checks is given up that would be within a time.
+    fn give_up(&mut self, within: Duration) {
+        while let Some((ask, since)) = self.asks.first().copied()
+            && since + ASK_PATIENCE <= self.desk.now + within
+        {
+            self.asks.remove(0);
+            let left = (since + ASK_PATIENCE).since(self.desk.now);
+            // Others that were asked for at the same time are given up at once, too.
+            let same = self.asks.iter().take_while(|(_, other)| *other == since);
+            let same: Vec<_> = same.map(|(ask, _)| *ask).collect();
+            self.asks.drain(..same.len());
+            let outputs = self.desk.pass(u64::try_from(left.as_millis()).unwrap());
+            let mut wanted = Wanted::default();
+            for ask in std::iter::once(ask).chain(same) {
+                let of = self.model.answer(ask, false, self.desk.now);
+                wanted.checks.extend(of.checks);
+                wanted.refused.extend(of.refused);
+            }
+            let mut seen = self.see(&outputs);
+            seen.live.clear();
+            assert_eq!(seen, wanted, "{ask:?} is given up");
+            self.check_data(&outputs);
+        }
     }
 
     fn apply(&mut self, step: Step) -> (Vec<Output>, Wanted) {
@@ -479,7 +516,7 @@ impl Play {
                 None => nothing,
             },
             Step::Answer(which, holds) if !self.asks.is_empty() => {
-                let ask = self.asks.remove(which % self.asks.len());
+                let (ask, _) = self.asks.remove(which % self.asks.len());
                 let checking = self.model.checking.values();
                 let claim = checking.clone().find(|(of, _)| *of == ask);
                 let addresses = claim.map_or(7, |(_, claim)| claim.address);
@@ -525,7 +562,7 @@ impl Play {
                     let name = (claim.transcoder, claim.job);
                     let open = self.model.checking.insert(name, (*ask, claim));
                     assert_eq!(open, None, "one check at a time for {name:?}");
-                    self.asks.push(*ask);
+                    self.asks.push((*ask, self.desk.now));
                     seen.checks.push(claim);
                 }
                 Output::Dial {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use headwater_proto::Message;
 
 use super::desk::{Claim, Desk, address, id};
-use crate::{AskId, Config, DialId, Event, Grant, Input, Output, Priority};
+use crate::{AskId, Config, DialId, Event, Grant, Input, Output, Priority, cx::ASK_PATIENCE};
 
 const ALL: [Grant; 5] = [
     Grant::None,
@@ -344,4 +344,32 @@ fn what_holds_is_not_forgotten_for_claims_of_others() {
 
     assert_eq!(turned_away(&desk.revoke(3, 1)), [1]);
     assert_eq!(fed(&desk.append(0)), []);
+}
+
+#[test]
+fn a_check_that_the_driver_never_answers_ends() {
+    let mut desk = Desk::new(Config {
+        max_asks: 1,
+        ..Config::default()
+    });
+    for peer in [1, 2] {
+        desk.connect(peer, None);
+    }
+    desk.publish(0);
+    let patience = u64::try_from(ASK_PATIENCE.as_millis()).unwrap();
+    let unanswered = check(&desk.claim(1, claim(1), true).1);
+    let other = Claim { job: 2, ..claim(1) };
+    assert!(checks(&desk.claim(2, other, true).1).is_empty(), "no room");
+    assert_eq!(turned_away(&desk.pass(patience - 1)), []);
+
+    let outputs = desk.pass(1);
+
+    assert_eq!(turned_away(&outputs), [1]);
+    assert_eq!(changes(&outputs), [(Grant::Asked, Grant::None)]);
+    let late = desk.answer(unanswered, Some(1));
+    assert!(changes(&late).is_empty() && dials(&late).is_empty());
+    let checked = check(&desk.claim(2, other, true).1);
+    let held = desk.answer(checked, Some(1));
+    assert_eq!(changes(&held), [(Grant::Asked, Grant::Held)]);
+    assert_eq!(desk.node.open_questions(), 0);
 }

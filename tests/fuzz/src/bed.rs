@@ -56,7 +56,7 @@ pub(crate) struct Bed {
     pub(crate) now: Time,
     /// Its latest requests, the newest last.
     pub(crate) asked: VecDeque<Asked>,
-    /// Its questions without an answer.
+    /// Its questions without an answer, also those for which it waits no more.
     pub(crate) questions: Vec<(AskId, Question)>,
     /// Its dials without an outcome.
     pub(crate) dials: Vec<(DialId, NodeId)>,
@@ -330,7 +330,7 @@ impl Bed {
         assert!(node.streams().count() <= config.max_streams);
         assert!(node.open_requests() <= config.max_requests);
         assert!(node.known_masters() <= config.max_masters);
-        assert!(self.questions.len() <= config.max_asks);
+        assert!(node.open_questions() <= config.max_asks);
         for peer in node.peers() {
             assert!(peer.to <= config.max_subs_per_peer);
             let in_flight = self.links.get(&peer.peer).map_or(0, |link| link.in_flight);
