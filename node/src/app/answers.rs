@@ -6,8 +6,9 @@ use headwater_proto::SigningKey;
 use headwater_protocol::{Answer, Question};
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::debug;
+use tracing::{debug, warn};
 
+use super::checks::Checks;
 use crate::{
     driver::{Ask, Core},
     jobs::Jobs,
@@ -26,6 +27,8 @@ pub(super) struct Answerer {
     pub(super) key: SigningKey,
     /// What the node has to do with its ledger, once that is open.
     pub(super) jobs: Later<Arc<Jobs>>,
+    /// Checks of claims by the same.
+    pub(super) checks: Checks<Arc<Jobs>>,
     pub(super) books: Books,
     pub(super) broadcasts: Option<Arc<Broadcasts>>,
     /// It is a transcoder.
@@ -63,10 +66,14 @@ impl Answerer {
             Question::Claim { job } => {
                 Answer::Claim(jobs.and_then(|jobs| jobs.claim(*job)).map(Box::new))
             }
-            Question::CheckClaim { claim, signature } => match jobs {
-                Some(jobs) => jobs.check_claim(claim, signature).await,
-                None => Answer::ClaimRefused,
-            },
+            Question::CheckClaim { claim, signature } => {
+                let check = async |jobs: &Arc<Jobs>| jobs.check_claim(claim, signature).await;
+                let checked = self.checks.check(check).await;
+                checked.unwrap_or_else(|| {
+                    warn!(job = %claim.job, "claim refused, for it could not be checked in time");
+                    Answer::ClaimRefused
+                })
+            }
             Question::CheckResult { body } => {
                 let result = body.value();
                 let serves =

@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use super::{
     App, StartError,
     answers::Answerer,
+    checks::Checks,
     duties::{self, Duties, Office},
     encoders,
 };
@@ -365,6 +366,7 @@ impl<'a> Assembly<'a> {
             net: app.net.clone(),
             key: self.key.clone(),
             jobs: office.jobs.clone(),
+            checks: Checks::new(office.jobs.clone()),
             books: office.books.clone(),
             broadcasts: app.broadcasts.clone(),
             transcodes,

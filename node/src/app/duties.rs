@@ -117,9 +117,9 @@ impl Duties {
         let jobs = Jobs::new(parts, self.jobs);
         if let Some(collector) = jobs.collector(self.core.clone()) {
             self.tasks.spawn(collector.clone().run(self.stop.clone()));
-            self.office.collector.get_or_init(|| collector);
+            open(&self.office.collector, collector);
         }
-        self.office.jobs.get_or_init(|| jobs.clone());
+        open(&self.office.jobs, jobs.clone());
         let core = self.core;
         if let Some(broadcasts) = self.broadcasts.clone() {
             let over = jobs.clone().watch_over(core.clone(), broadcasts.clone());
@@ -167,6 +167,12 @@ impl Duties {
             });
         }
     }
+}
+
+/// Says what is there from now on. A ledger is opened once.
+fn open<T>(later: &Later<T>, what: T) {
+    let first = later.set(what);
+    debug_assert!(first.is_ok(), "the ledger was opened before");
 }
 
 /// The node's account on a chain.

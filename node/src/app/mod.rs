@@ -2,6 +2,7 @@
 
 mod answers;
 mod assembly;
+mod checks;
 mod duties;
 mod encoders;
 mod error;

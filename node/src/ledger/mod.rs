@@ -3,11 +3,7 @@
 mod keeper;
 mod opening;
 
-use std::{
-    path::Path,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use headwater_chain::{
     JobBook, Journal, Ledger, LedgerError, Wei,
@@ -15,6 +11,7 @@ use headwater_chain::{
         Account, ChainSettings, Endpoints, EthereumLedger, Key, SenderConfig, Spending, Writer,
     },
 };
+use tokio::sync::SetOnce;
 
 pub use self::{
     keeper::Keeper,
@@ -26,7 +23,7 @@ use crate::config::{ChainConfig, LedgerConfig};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is there once a ledger is open.
-pub type Later<T> = Arc<OnceLock<T>>;
+pub type Later<T> = Arc<SetOnce<T>>;
 
 /// A ledger, and what only one on a chain has.
 #[derive(Debug, Clone)]
