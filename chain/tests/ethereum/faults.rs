@@ -7,6 +7,7 @@ use headwater_chain::{
     JobId, Ledger as _, LedgerError, Watch,
     ethereum::{EndpointStatus, EndpointUrl, Endpoints, EthereumLedger},
 };
+use serde_json::json;
 
 use crate::{
     proxy::{Babbler, Mode, Proxy, Wire},
@@ -170,6 +171,47 @@ async fn a_single_endpoint_that_leaves_events_out_is_found_out_by_its_own_receip
     follower.has_missed_nothing().await;
 }
 
+/// Two jobs are assigned in one block, of which an endpoint tells the first event only.
+async fn half_a_block(another: bool) {
+    let (mut follower, proxy) = Follower::by_proxy(another).await;
+    let (anvil, world) = (&follower.anvil, &follower.world);
+    let jobs = [world.create("one").await, world.create("two").await];
+    anvil.mine(1).await;
+    follower.catches_up().await;
+
+    proxy.set(Mode::First);
+    let (anvil, world) = (&follower.anvil, &follower.world);
+    anvil.rpc("evm_setAutomine", json!([false])).await;
+    let mined = async {
+        until("both wait for a block", async || {
+            let waiting = anvil.rpc("txpool_status", json!([])).await;
+            (waiting["pending"] == "0x2").then_some(())
+        })
+        .await;
+        anvil.mine(1).await;
+        anvil.rpc("evm_setAutomine", json!([true])).await;
+    };
+    tokio::join!(world.assign(jobs[0]), world.assign(jobs[1]), mined);
+    let said = follower.errors_beyond(0).await.last_error.unwrap();
+    assert!(said.contains("leaves out events of block"), "{said}");
+    proxy.set(Mode::Honest);
+
+    for job in jobs {
+        follower.sees(job).await;
+    }
+    follower.has_missed_nothing().await;
+}
+
+#[tokio::test]
+async fn an_endpoint_that_leaves_some_events_of_a_block_out_is_found_out_by_another() {
+    half_a_block(true).await;
+}
+
+#[tokio::test]
+async fn a_single_endpoint_that_leaves_some_events_out_is_found_out_by_its_own_receipts() {
+    half_a_block(false).await;
+}
+
 #[tokio::test]
 async fn an_endpoint_that_leaves_old_jobs_out_is_left_for_another() {
     let (anvil, world) = anvil_with_contract().await;
@@ -191,13 +233,14 @@ async fn an_endpoint_that_leaves_old_jobs_out_is_left_for_another() {
 #[tokio::test]
 async fn an_endpoint_that_was_found_out_is_not_believed_when_audits_are_used_up() {
     let (mut follower, proxy) = Follower::by_proxy(false).await;
+    let before = proxy.requests("eth_getBlockReceipts");
 
     proxy.set(Mode::Mute);
     let job = follower.job("s").await;
     // More often than audits can be paid for.
     follower.errors_beyond(50).await;
     // One for each of the blocks whose events are asked for together.
-    let audits = proxy.requests("eth_getBlockReceipts");
+    let audits = proxy.requests("eth_getBlockReceipts") - before;
     assert!((1..=8).contains(&audits), "{audits}");
     proxy.set(Mode::Honest);
 

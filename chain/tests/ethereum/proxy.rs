@@ -30,6 +30,8 @@ pub(crate) enum Mode {
     Range(u64),
     /// Leaves all events out, without a word.
     Mute,
+    /// Leaves out all events of a block but the first.
+    First,
     /// Gives all events there are when it is asked for those of one block.
     Careless,
     /// Has no contract: it has not got that far yet.
@@ -206,6 +208,12 @@ async fn misbehave(mode: &Mode, http: &reqwest::Client, port: u16, mut request: 
         return json!({ "jsonrpc": "2.0", "id": id, "error": { "code": -32603, "message": "no upstream" } });
     };
     let mut answer: Value = response.json().await.unwrap();
+    if *mode == Mode::First
+        && method == "eth_getLogs"
+        && let Some(logs) = answer["result"].as_array_mut()
+    {
+        logs.truncate(1);
+    }
     if *mode == Mode::Loud && answer["result"].get("logsBloom").is_some() {
         answer["result"]["logsBloom"] = json!(format!("0x{}", "ff".repeat(256)));
     }

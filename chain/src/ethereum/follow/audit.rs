@@ -1,11 +1,12 @@
 //! Finds out endpoints that leave events out, which nothing else would tell: an answer
-//! without events is well formed, and most of them are true.
+//! without events, or with some, is well formed, and most of them are true.
 //!
 //! A block's bloom says for most blocks that no event of the contract is in them. Where it
-//! says that there may be one and the endpoint gives none, another endpoint is asked, or
-//! the receipts of the block's transactions. A bloom may be wrong that way, on a busy chain
-//! often, so how often that is done has a bound. Whoever was found out once is not asked
-//! about: for as long as it leaves events of that block out, it is of no use.
+//! says that there may be some, another endpoint is asked, or the receipts of the block's
+//! transactions: whoever gives fewer leaves some out. A bloom may be wrong that way, on a
+//! busy chain often, so how often that is done has a bound. Whoever was found out once is not
+//! asked about: for as long as it gives no more events of that block, it is of no use.
+//! `node/docs/decisions/0005-left-out-events.md` says what this does not find out.
 
 use std::{
     collections::VecDeque,
@@ -24,7 +25,7 @@ use tracing::debug;
 use super::{
     happened::Happened,
     history::{Block, Header},
-    reader::{events_of, receipts_tell},
+    reader::{events_by_receipts, events_of},
 };
 use crate::{
     ethereum::{
@@ -53,8 +54,8 @@ static EVENTS: LazyLock<Vec<H256>> = LazyLock::new(|| {
 pub(super) struct Audits {
     /// Blocks that are not used up.
     blocks: AtomicU32,
-    /// Which endpoint left out events of which block, the newest last.
-    found_out: Mutex<VecDeque<(usize, Block)>>,
+    /// Which endpoint left out events of which block and how many it gave, the newest last.
+    found_out: Mutex<VecDeque<(usize, Block, usize)>>,
 }
 
 impl Audits {
@@ -65,16 +66,17 @@ impl Audits {
         }
     }
 
-    /// Checks that a block of which an endpoint gave no event has none.
+    /// Checks that a block of which an endpoint gave so many events has no more.
     ///
     /// # Errors
-    /// When it has: the endpoint left it out.
+    /// When it has: the endpoint left some out.
     pub(super) async fn check(
         &self,
         of: &Pinned,
         all: &Endpoints,
         contract: Address,
         header: Header,
+        given: usize,
     ) -> Result<(), CallError> {
         let earned = |blocks: u32| Some((blocks + 1).min(PRICE * MOST));
         let earned = self
@@ -84,13 +86,13 @@ impl Audits {
         if !may_have_events(&header.bloom, contract) {
             return Ok(());
         }
-        let this = (of.index(), header.block);
+        let this = (of.index(), header.block, given);
         if !self.found_out().contains(&this) {
             let spent = |blocks: u32| blocks.checked_sub(PRICE);
             let spent = self
                 .blocks
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, spent);
-            if spent.is_err() || !has_events(of, all, contract, header.block).await {
+            if spent.is_err() || events(of, all, contract, header.block).await <= given {
                 return Ok(());
             }
             let mut found_out = self.found_out();
@@ -103,7 +105,7 @@ impl Audits {
         Err(of.garbage(&format!("it leaves out events of block {number}")))
     }
 
-    fn found_out(&self) -> MutexGuard<'_, VecDeque<(usize, Block)>> {
+    fn found_out(&self) -> MutexGuard<'_, VecDeque<(usize, Block, usize)>> {
         let found_out = self.found_out.lock();
         found_out.unwrap_or_else(PoisonError::into_inner)
     }
@@ -115,16 +117,16 @@ fn may_have_events(bloom: &Bloom, contract: Address) -> bool {
     has(&contract.0) && EVENTS.iter().any(|event| has(event.as_bytes()))
 }
 
-/// Whether anybody else, or the endpoint itself by another way, has events of a block.
-async fn has_events(of: &Pinned, all: &Endpoints, contract: Address, block: Block) -> bool {
+/// How many events of a block anybody else has, or the endpoint itself by another way.
+async fn events(of: &Pinned, all: &Endpoints, contract: Address, block: Block) -> usize {
     let others = all.in_order().into_iter();
     for other in others.filter(|other| other.index() != of.index()) {
         match events_of(&other, contract, block).await {
-            Ok(events) => return !events.is_empty(),
+            Ok(events) => return events.len(),
             Err(error) => debug!(%error, "no second opinion"),
         }
     }
-    receipts_tell(of, contract, block).await.unwrap_or(false)
+    events_by_receipts(of, contract, block).await.unwrap_or(0)
 }
 
 /// The first job that was left out: the contract counts them without a gap. `next` is the

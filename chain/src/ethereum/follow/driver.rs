@@ -333,9 +333,10 @@ impl Driver {
             ..
         } = &*self.shared;
         let happened = events_of(of, *contract, header.block).await?;
-        if happened.is_empty() {
-            self.audits.check(of, endpoints, *contract, header).await?;
-        }
+        let audit = self
+            .audits
+            .check(of, endpoints, *contract, header, happened.len());
+        audit.await?;
         Ok(happened)
     }
 

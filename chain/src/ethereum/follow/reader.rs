@@ -141,21 +141,25 @@ async fn logs_of(of: &Pinned, contract: Address, block: Block) -> Result<Vec<Log
     of.request("eth_getLogs", filter).await
 }
 
-/// Whether the receipts of a block's transactions have an event of the contract; `None`
-/// when the endpoint does not give them.
-pub(super) async fn receipts_tell(of: &Pinned, contract: Address, block: Block) -> Option<bool> {
+/// How many events of the contract the receipts of a block's transactions have; `None` when
+/// the endpoint does not give them.
+pub(super) async fn events_by_receipts(
+    of: &Pinned,
+    contract: Address,
+    block: Block,
+) -> Option<usize> {
     #[derive(Deserialize)]
     struct Receipt {
         logs: Vec<Log>,
     }
     let receipts = of.request("eth_getBlockReceipts", json!([H256(block.hash)]));
     let receipts: Option<Vec<Receipt>> = receipts.await.ok()?;
-    let mut logs = receipts?.into_iter().flat_map(|receipt| receipt.logs);
-    let tells = |log: Log| {
+    let logs = receipts?.into_iter().flat_map(|receipt| receipt.logs);
+    let tells = |log: &Log| {
         let of_block = log.block_hash == Some(H256(block.hash));
-        of_block && log.address.0 == contract.0 && happened::read(log).is_ok()
+        of_block && log.address.0 == contract.0 && happened::read(log.clone()).is_ok()
     };
-    Some(logs.any(tells))
+    Some(logs.filter(tells).count())
 }
 
 /// What happened from a block on, as far as the endpoint gives at once: up to which block,
