@@ -11,6 +11,8 @@ pub mod ethereum;
 mod job_book;
 mod journal;
 mod ledger;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod types;
 
 pub use assignment::{Assignment, ClaimRefused, verify_assignment};

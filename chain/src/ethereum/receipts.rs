@@ -330,10 +330,8 @@ fn damaged(key: &str) -> JournalError {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
     use super::*;
-    use crate::journal::MemoryJournal;
+    use crate::{journal::MemoryJournal, testing::Watched};
 
     fn receipt(number: u64) -> Receipt {
         Receipt {
@@ -417,54 +415,25 @@ mod tests {
         assert_eq!(receipts.waiting(job), Ok(0));
     }
 
-    /// Counts entries that are read.
-    #[derive(Debug, Default)]
-    struct Counting {
-        journal: MemoryJournal,
-        read: AtomicUsize,
-    }
-
-    impl Journal for Counting {
-        fn get(&self, key: &str) -> Result<Option<Vec<u8>>, JournalError> {
-            self.read.fetch_add(1, Ordering::Relaxed);
-            self.journal.get(key)
-        }
-
-        fn scan(
-            &self,
-            prefix: &str,
-            from: &str,
-            limit: usize,
-        ) -> Result<Vec<(String, Vec<u8>)>, JournalError> {
-            let entries = self.journal.scan(prefix, from, limit)?;
-            self.read.fetch_add(entries.len(), Ordering::Relaxed);
-            Ok(entries)
-        }
-
-        fn apply(&self, changes: Vec<Change>) -> Result<(), JournalError> {
-            self.journal.apply(changes)
-        }
-    }
-
     #[test]
     fn only_what_changes_is_read_again() {
-        let journal = Arc::new(Counting::default());
+        let journal = Arc::new(Watched::default());
         let job = JobId(1);
         let all: Vec<_> = (0..5000).map(receipt).collect();
         Receipts::new(journal.clone()).add(job, &all).unwrap();
         let receipts = Receipts::new(journal.clone());
         assert_eq!(receipts.waiting(job), Ok(5000));
         assert_eq!(claim(&receipts, job, 1, 4000), all[..4000]);
-        journal.read.store(0, Ordering::Relaxed);
+        let before = journal.read();
 
         receipts.add(job, &[receipt(5000)]).unwrap();
         assert_eq!(
             (receipts.waiting(job), receipts.jobs()),
             (Ok(1001), Ok(vec![job]))
         );
-        assert_eq!(journal.read.load(Ordering::Relaxed), 1);
+        assert_eq!(journal.read() - before, 1);
         assert_eq!(receipts.unclaimed(job).unwrap().len(), 1001);
-        assert_eq!(journal.read.load(Ordering::Relaxed), 1 + 1001);
+        assert_eq!(journal.read() - before, 1 + 1001);
     }
 
     #[test]

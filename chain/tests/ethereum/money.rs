@@ -1,22 +1,17 @@
 //! The whole way of the money: deposits, jobs, receipts, claims, challenges, withdrawals,
 //! and what a transcoder that dies on the way finds when it comes back.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use headwater_anvil::Anvil;
 use headwater_chain::{
-    Address, Change, JobId, Journal, JournalError, MemoryJournal, NewJob, NodeKey, Transcoder, Wei,
+    Address, Change, JobId, Journal, MemoryJournal, NewJob, NodeKey, Transcoder, Wei,
     ethereum::{
         Account, Action, ClaimConfig, ClaimState, Claims, Endpoints, Key, Opening, Receipt,
         ReceiptTree, Receipts, Refusal, Rules, Segment, SenderConfig, Spending, TransactionError,
         Writer,
     },
+    testing::{Death, Watched},
 };
 use serde_json::json;
 
@@ -447,41 +442,6 @@ async fn two_programs_with_one_key_make_each_transaction_once() {
     assert!(made > 0);
 }
 
-/// A disk that dies with one of its writes, before it or after; so does its process.
-#[derive(Debug)]
-struct Dying {
-    disk: Arc<MemoryJournal>,
-    writes: AtomicUsize,
-    dies_at: usize,
-    written: bool,
-}
-
-impl Journal for Dying {
-    fn get(&self, key: &str) -> Result<Option<Vec<u8>>, JournalError> {
-        self.disk.get(key)
-    }
-
-    fn scan(
-        &self,
-        prefix: &str,
-        from: &str,
-        limit: usize,
-    ) -> Result<Vec<(String, Vec<u8>)>, JournalError> {
-        self.disk.scan(prefix, from, limit)
-    }
-
-    fn apply(&self, changes: Vec<Change>) -> Result<(), JournalError> {
-        let number = self.writes.fetch_add(1, Ordering::Relaxed);
-        if number < self.dies_at || (number == self.dies_at && self.written) {
-            self.disk.apply(changes)?;
-        }
-        if number < self.dies_at {
-            return Ok(());
-        }
-        Err(JournalError("the process is dead".to_owned()))
-    }
-}
-
 /// One run of a transcoder: takes receipts, claims, answers, settles. Ends early with its
 /// disk.
 async fn run(market: &Market, job: JobId, disk: Arc<dyn Journal>) {
@@ -527,14 +487,13 @@ async fn a_transcoder_that_dies_anywhere_is_paid_the_same() {
             let all = start.scan("", "", usize::MAX).unwrap().into_iter();
             let put = |(key, value)| Change::Put { key, value };
             disk.apply(all.map(put).collect()).unwrap();
-            let dying = Arc::new(Dying {
-                disk: disk.clone(),
-                writes: AtomicUsize::new(0),
-                dies_at,
+            let death = Death {
+                at: dies_at,
                 written,
-            });
+            };
+            let dying = Arc::new(Watched::dying(disk.clone(), death));
             run(&market, job, dying.clone()).await;
-            if dying.writes.load(Ordering::Relaxed) <= dies_at {
+            if dying.writes() <= dies_at {
                 assert!(died > 10, "a run has {died} writes to die at");
                 return;
             }

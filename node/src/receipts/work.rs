@@ -266,9 +266,11 @@ fn damaged(key: &str) -> JournalError {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use headwater_chain::{MemoryJournal, ethereum::Key};
+    use headwater_chain::{
+        MemoryJournal,
+        ethereum::Key,
+        testing::{Death, Watched},
+    };
 
     use super::*;
 
@@ -278,42 +280,6 @@ mod tests {
         chain_id: 31337,
         contract: Address([0xcc; 20]),
     };
-
-    /// A journal that dies at one of its writes: before it, or after it.
-    #[derive(Debug)]
-    struct Dying {
-        journal: Arc<MemoryJournal>,
-        writes: AtomicUsize,
-        dies_at: usize,
-        after: bool,
-    }
-
-    impl Journal for Dying {
-        fn get(&self, key: &str) -> Result<Option<Vec<u8>>, JournalError> {
-            self.journal.get(key)
-        }
-
-        fn scan(
-            &self,
-            prefix: &str,
-            from: &str,
-            limit: usize,
-        ) -> Result<Vec<(String, Vec<u8>)>, JournalError> {
-            self.journal.scan(prefix, from, limit)
-        }
-
-        fn apply(&self, changes: Vec<Change>) -> Result<(), JournalError> {
-            let number = self.writes.fetch_add(1, Ordering::Relaxed);
-            if number > self.dies_at || (number == self.dies_at && !self.after) {
-                return Err(JournalError("killed".into()));
-            }
-            self.journal.apply(changes)?;
-            match number == self.dies_at {
-                true => Err(JournalError("killed".into())),
-                false => Ok(()),
-            }
-        }
-    }
 
     struct Broadcaster(Key);
 
@@ -460,19 +426,15 @@ mod tests {
         let straight = Arc::new(MemoryJournal::default());
         run(&broadcaster, straight.clone()).unwrap();
         let mut kills = 0;
-        for (dies_at, after) in (0..7).flat_map(|at| [(at, false), (at, true)]) {
+        for (at, written) in (0..7).flat_map(|at| [(at, false), (at, true)]) {
             let journal = Arc::new(MemoryJournal::default());
-            let dying = Dying {
-                journal: journal.clone(),
-                writes: AtomicUsize::new(0),
-                dies_at,
-                after,
-            };
+            let death = Death { at, written };
+            let dying = Watched::dying(journal.clone(), death);
             kills += usize::from(run(&broadcaster, Arc::new(dying)).is_err());
 
             run(&broadcaster, journal.clone()).unwrap();
 
-            assert_eq!(all(&journal), all(&straight), "write {dies_at}, {after}");
+            assert_eq!(all(&journal), all(&straight), "{death:?}");
         }
         assert_eq!(kills, 14, "each of the writes was one to be killed at");
     }

@@ -2,16 +2,16 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Mutex as StdMutex, MutexGuard,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Mutex as StdMutex, MutexGuard},
 };
 
 use ethers_core::{types::U256, utils::rlp::Rlp};
 
 use super::{wire::Answer, *};
-use crate::journal::{Change, JournalError, MemoryJournal};
+use crate::{
+    journal::MemoryJournal,
+    testing::{Death, Watched},
+};
 
 /// One form of a transaction, as the chain sees it.
 #[derive(Debug, Clone)]
@@ -182,41 +182,6 @@ impl Wire for World {
     }
 }
 
-/// A journal whose process dies with one of its writes, before it or after.
-#[derive(Debug)]
-struct Dying {
-    disk: Arc<MemoryJournal>,
-    writes: AtomicUsize,
-    dies_at: usize,
-    written: bool,
-}
-
-impl Journal for Dying {
-    fn get(&self, key: &str) -> Result<Option<Vec<u8>>, JournalError> {
-        self.disk.get(key)
-    }
-
-    fn scan(
-        &self,
-        prefix: &str,
-        from: &str,
-        limit: usize,
-    ) -> Result<Vec<(String, Vec<u8>)>, JournalError> {
-        self.disk.scan(prefix, from, limit)
-    }
-
-    fn apply(&self, changes: Vec<Change>) -> Result<(), JournalError> {
-        let number = self.writes.fetch_add(1, Ordering::Relaxed);
-        if number < self.dies_at || (number == self.dies_at && self.written) {
-            self.disk.apply(changes)?;
-        }
-        if number < self.dies_at {
-            return Ok(());
-        }
-        Err(JournalError("gone".to_owned()))
-    }
-}
-
 fn sender(world: &Arc<World>, journal: Arc<dyn Journal>) -> Sender {
     let config = SenderConfig {
         max_fee: Wei(1000),
@@ -286,12 +251,11 @@ async fn a_crash_at_any_write_leads_to_the_same_end() {
         for written in [false, true] {
             let world = Arc::new(World::default());
             let disk = Arc::new(MemoryJournal::default());
-            let dying = Dying {
-                disk: disk.clone(),
-                writes: AtomicUsize::new(0),
-                dies_at,
+            let death = Death {
+                at: dies_at,
                 written,
             };
+            let dying = Watched::dying(disk.clone(), death);
             work(&sender(&world, Arc::new(dying))).await.unwrap_err();
             resume(&world, &disk).await;
         }
