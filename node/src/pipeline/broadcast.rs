@@ -1,7 +1,7 @@
 //! Broadcasts of this node: from an encoder to a stream that outlives its connection.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::Read,
     ops::ControlFlow,
     path::PathBuf,
@@ -419,13 +419,7 @@ impl Broadcasts {
             live.variants
                 .retain(|_, variants| now.saturating_sub(variants.seen_ms) < VARIANT_LIFE_MS);
             let transcoded = live.variants.values().flat_map(|v| v.renditions.iter());
-            let renditions: Vec<_> = live
-                .source
-                .iter()
-                .chain(transcoded)
-                .take(MAX_RENDITIONS)
-                .cloned()
-                .collect();
+            let renditions = listed(live.source.iter().chain(transcoded));
             let before = live.master.as_ref();
             let same = before.is_some_and(|before| {
                 before.ended == ended && !differ(&before.renditions, &renditions)
@@ -562,6 +556,17 @@ impl Broadcasts {
     }
 }
 
+/// What a master playlist names: each stream once, though a transcoder that holds two jobs
+/// for the broadcast tells of its renditions for both.
+fn listed<'a>(renditions: impl Iterator<Item = &'a Rendition>) -> Vec<Rendition> {
+    let mut named = BTreeSet::new();
+    renditions
+        .filter(|rendition| named.insert(&rendition.stream))
+        .take(MAX_RENDITIONS)
+        .cloned()
+        .collect()
+}
+
 /// Whether a player has to know: other renditions, or bitrates off by a tenth.
 fn differ(before: &[Rendition], after: &[Rendition]) -> bool {
     let close = |a: u32, b: u32| a.abs_diff(b) <= a / 10;
@@ -607,5 +612,40 @@ impl Clock for RealTime {
     fn wait_until(&mut self, elapsed: Duration) {
         let start = *self.start.get_or_insert_with(clock::now);
         clock::block_until(start + elapsed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rendition(name: &str, bandwidth: u32) -> Rendition {
+        Rendition {
+            stream: StreamId {
+                node: SigningKey::from_bytes(&[1; 32]).node_id(),
+                broadcast: BroadcastId::from_bytes([0; 16]),
+                rendition: name.parse().unwrap(),
+            },
+            codecs: String::new(),
+            width: 0,
+            height: 0,
+            frame_rate_milli: 0,
+            bandwidth,
+            average_bandwidth: bandwidth,
+            target_duration_ms: 2000,
+            part_target_ms: 200,
+        }
+    }
+
+    #[test]
+    fn a_rendition_that_is_made_for_two_jobs_is_listed_once() {
+        let told = [
+            rendition("source", 3),
+            rendition("720p", 2),
+            rendition("480p", 1),
+            rendition("720p", 4),
+            rendition("480p", 4),
+        ];
+        assert_eq!(listed(told.iter()), told[..3]);
     }
 }

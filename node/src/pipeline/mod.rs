@@ -4,6 +4,7 @@ mod broadcast;
 mod library;
 mod origin;
 mod renditions;
+mod served;
 mod transcode;
 
 pub use broadcast::{

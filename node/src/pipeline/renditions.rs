@@ -1,8 +1,8 @@
-//! The renditions of one job while they are made: streams of this node, and what the
+//! The renditions of one source while they are made: streams of this node, and what the
 //! broadcaster is told of them.
 //!
-//! When the source ends, so do they. When the job is taken from this node, they are
-//! withdrawn: that is no end, for the job may come back. Then they go on behind what was
+//! When the source ends, so do they. When all its jobs are taken from this node, they are
+//! withdrawn: that is no end, for a job may come back. Then they go on behind what was
 //! published of them, so that nobody is given two parts with one position.
 
 use std::{
@@ -16,20 +16,17 @@ use headwater_media::{
     hls::{Timeline, TimelineConfig},
     transcode::{Output, RungPlan},
 };
-use headwater_proto::{JobId, Rendition, RenditionName, Signed, StreamId, TranscodeResult};
+use headwater_proto::{JobId, RenditionName, Signed, StreamId, TranscodeResult};
 use headwater_protocol::Command;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 use super::{
     origin::{Complete, Origin, PlaylistTimes},
+    served::Served,
     transcode::{JobError, Transcoding},
 };
-use crate::{
-    clock,
-    mutex::lock,
-    receipts::{Done, Segments},
-};
+use crate::{clock, driver::CoreError, mutex::lock, receipts::Done};
 
 /// Withdrawn renditions whose place is remembered; the oldest is forgotten for one more.
 const MAX_LEFT: usize = 256;
@@ -126,24 +123,20 @@ impl Numbers {
 
 /// See the module.
 pub(super) struct Session {
-    job: JobId,
     source: StreamId,
     rungs: Vec<Rung>,
     /// Renditions of an earlier plan, which may come again.
     idle: BTreeMap<String, Rung>,
-    told: Vec<Rendition>,
     sequence: u64,
 }
 
 impl Session {
     /// No renditions yet.
-    pub(super) fn new(job: JobId, source: &StreamId) -> Self {
+    pub(super) fn new(source: &StreamId) -> Self {
         Self {
-            job,
             source: source.clone(),
             rungs: Vec::new(),
             idle: BTreeMap::new(),
-            told: Vec::new(),
             sequence: 0,
         }
     }
@@ -153,26 +146,26 @@ impl Session {
         &mut self,
         jobs: &Transcoding,
         mut output: mpsc::Receiver<Output>,
-        segments: &Mutex<Segments>,
+        served: &Mutex<Served>,
     ) -> Result<(), JobError> {
         while let Some(output) = output.recv().await {
             match output {
                 Output::Plan(plan) => {
                     self.plan(jobs, plan).await?;
                     let names = self.rungs.iter().map(|rung| rung.name.clone());
-                    jobs.set_renditions(self.job, names.collect());
+                    jobs.set_renditions(&self.source, names.collect());
                 }
                 Output::Item { rung, item } => {
                     let last = matches!(&item, Packaged::Part(part) if part.last);
-                    if let Some(done) = self.item(rung, item, segments).await? {
-                        jobs.done(self.job, done);
+                    if let Some((done, of)) = self.item(rung, item, served).await? {
+                        of.into_iter().for_each(|job| jobs.done(job, done));
                     }
                     if last {
-                        self.tell(jobs).await?;
+                        self.tell(jobs, served).await?;
                     }
                 }
                 Output::Failed(error) => {
-                    warn!(job = %self.job, %error, "the source cannot be transcoded");
+                    warn!(stream = %self.source, %error, "the source cannot be transcoded");
                 }
             }
         }
@@ -187,7 +180,7 @@ impl Session {
         Ok(())
     }
 
-    /// Makes the renditions no more, without an end: the job may come back.
+    /// Makes the renditions no more, without an end: a job may come back.
     pub(super) async fn withdraw(self, jobs: &Transcoding) {
         for rung in self.rungs.into_iter().chain(self.idle.into_values()) {
             let stream = rung.origin.stream().clone();
@@ -234,13 +227,14 @@ impl Session {
         Ok(())
     }
 
-    /// Publishes an item; when it completes a segment in all renditions, that is returned.
+    /// Publishes an item; when it completes a segment in all renditions, that is returned
+    /// with the jobs for which it was done.
     async fn item(
         &mut self,
         rung: usize,
         mut item: Packaged,
-        segments: &Mutex<Segments>,
-    ) -> Result<Option<Done>, JobError> {
+        served: &Mutex<Served>,
+    ) -> Result<Option<(Done, Vec<JobId>)>, JobError> {
         let count = self.rungs.len();
         let Some(rung) = self.rungs.get_mut(rung) else {
             return Ok(None);
@@ -252,16 +246,12 @@ impl Session {
             return Ok(None);
         };
         let name = &rung.origin.stream().rendition;
-        let whole = lock(segments).rendition(segment, name, hash, count);
-        Ok(whole.map(|(source, renditions)| Done {
-            number: segment,
-            source,
-            renditions,
-        }))
+        Ok(lock(served).rendition(segment, name, hash, count))
     }
 
-    /// Tells the broadcaster of renditions that have become playable or have changed.
-    async fn tell(&mut self, jobs: &Transcoding) -> Result<(), JobError> {
+    /// Tells the broadcaster of renditions that have become playable or have changed, for
+    /// each job.
+    async fn tell(&mut self, jobs: &Transcoding, served: &Mutex<Served>) -> Result<(), JobError> {
         let ms = |span: Duration| u32::try_from(span.as_millis()).unwrap_or(u32::MAX);
         let times = PlaylistTimes {
             target_duration_ms: ms(jobs.config.packager.target_duration()),
@@ -271,21 +261,27 @@ impl Session {
         let renditions: Vec<_> = rungs
             .filter_map(|rung| rung.origin.rendition(times, rung.bit_rate))
             .collect();
-        let names = |of: &[Rendition]| of.iter().map(|r| r.stream.clone()).collect::<Vec<_>>();
-        if renditions.len() < self.rungs.len() || names(&renditions) == names(&self.told) {
+        if renditions.len() < self.rungs.len() {
             return Ok(());
         }
-        self.sequence = clock::unix_ms().max(self.sequence + 1);
-        self.told.clone_from(&renditions);
-        let result = TranscodeResult {
-            stream: self.source.clone(),
-            job: self.job,
-            transcoder: jobs.key.node_id(),
-            sequence: self.sequence,
-            renditions,
-        };
-        let body = Signed::sign(result, &jobs.key);
-        jobs.core.command(Command::Respond { body }).await?;
+        let streams: Vec<_> = renditions.iter().map(|r| r.stream.clone()).collect();
+        let untold = lock(served).untold(&streams);
+        for job in untold {
+            self.sequence = clock::unix_ms().max(self.sequence + 1);
+            let result = TranscodeResult {
+                stream: self.source.clone(),
+                job,
+                transcoder: jobs.key.node_id(),
+                sequence: self.sequence,
+                renditions: renditions.clone(),
+            };
+            let body = Signed::sign(result, &jobs.key);
+            match jobs.core.command(Command::Respond { body }).await {
+                // The job may have ended meanwhile, and not alone.
+                Err(CoreError::Refused(error)) => debug!(%job, %error, "no result"),
+                result => drop(result?),
+            }
+        }
         Ok(())
     }
 }

@@ -1,8 +1,8 @@
-//! Jobs that this transcoder holds: each a source that is subscribed to, a ladder, and
-//! renditions that are published as streams of this node.
+//! Jobs that this transcoder holds. A source is subscribed to and transcoded once, however
+//! many jobs there are for it; its renditions are published as streams of this node.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
 };
 
@@ -12,7 +12,7 @@ use headwater_media::{
 };
 use headwater_proto::{JobId, ManifestId, SigningKey, StreamId};
 use headwater_protocol::{Command, Delivery};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
@@ -21,11 +21,12 @@ use super::{
     origin::OriginError,
     part_of,
     renditions::{Left, Session},
+    served::Served,
 };
 use crate::{
-    driver::{Core, MasterState, Subscription},
+    driver::{Core, CoreError, MasterState, Stopped, Subscription},
     mutex::lock,
-    receipts::{Books, Done, Segments},
+    receipts::{Books, Done},
 };
 
 /// How jobs are done.
@@ -50,25 +51,12 @@ pub struct HeldStatus {
     pub lag_ms: u64,
 }
 
-struct Held {
-    stream: StreamId,
-    stop: CancellationToken,
+/// A source that is being transcoded.
+struct Pipeline {
+    /// The jobs that are held for it.
+    jobs: watch::Sender<BTreeSet<JobId>>,
     renditions: Vec<String>,
     input: Option<TranscoderInput>,
-    /// It was stopped and given back before it had ended.
-    again: bool,
-}
-
-impl Held {
-    fn new(stream: &StreamId, stop: &CancellationToken) -> Self {
-        Self {
-            stream: stream.clone(),
-            stop: stop.clone(),
-            renditions: Vec::new(),
-            input: None,
-            again: false,
-        }
-    }
 }
 
 /// The jobs of a transcoder.
@@ -81,11 +69,9 @@ pub struct Transcoding {
     pub(super) left: Mutex<Left>,
     tasks: TaskTracker,
     stop: CancellationToken,
-    held: Mutex<BTreeMap<JobId, Held>>,
+    pipelines: Mutex<BTreeMap<StreamId, Pipeline>>,
     books: Books,
     over: Notify,
-    /// Told when a job has let go of its streams.
-    released: Notify,
 }
 
 impl std::fmt::Debug for Transcoding {
@@ -116,34 +102,40 @@ impl Transcoding {
             left: Mutex::default(),
             tasks,
             stop,
-            held: Mutex::default(),
+            pipelines: Mutex::default(),
             books,
             over: Notify::new(),
-            released: Notify::new(),
         })
     }
 
     /// The jobs in progress.
     #[must_use]
     pub fn list(&self) -> Vec<HeldStatus> {
-        let held = lock(&self.held);
-        held.iter()
-            .map(|(job, held)| HeldStatus {
-                job: *job,
-                stream: held.stream.clone(),
-                renditions: held.renditions.clone(),
-                lag_ms: held
-                    .input
-                    .as_ref()
-                    .map_or(0, |input| input.stats().lag_ms()),
-            })
-            .collect()
+        let status = |stream: &StreamId, pipeline: &Pipeline, job| HeldStatus {
+            job,
+            stream: stream.clone(),
+            renditions: pipeline.renditions.clone(),
+            lag_ms: pipeline
+                .input
+                .as_ref()
+                .map_or(0, |input| input.stats().lag_ms()),
+        };
+        let mut list = Vec::new();
+        for (stream, pipeline) in lock(&self.pipelines).iter() {
+            let jobs = pipeline.jobs.borrow();
+            list.extend(jobs.iter().map(|job| status(stream, pipeline, *job)));
+        }
+        list.sort_by_key(|held| held.job);
+        list
     }
 
     /// The job's stream, when it is held.
     #[must_use]
     pub fn stream_of(&self, job: JobId) -> Option<StreamId> {
-        lock(&self.held).get(&job).map(|held| held.stream.clone())
+        let pipelines = lock(&self.pipelines);
+        let held = |pipeline: &Pipeline| pipeline.jobs.borrow().contains(&job);
+        let mut of = pipelines.iter().filter(|(_, pipeline)| held(pipeline));
+        of.next().map(|(stream, _)| stream.clone())
     }
 
     /// Waits until a job is over. For one waiter; a job that was over before counts.
@@ -153,130 +145,178 @@ impl Transcoding {
 
     /// Starts a job, unless it is in progress.
     pub fn start(self: &Arc<Self>, job: JobId, stream: StreamId) {
-        let stop = self.stop.child_token();
-        {
-            let mut held = lock(&self.held);
-            if let Some(held) = held.get_mut(&job) {
-                held.again = held.stop.is_cancelled();
-                return;
-            }
-            held.insert(job, Held::new(&stream, &stop));
+        let mut pipelines = lock(&self.pipelines);
+        if let Some(pipeline) = pipelines.get(&stream) {
+            pipeline.jobs.send_if_modified(|jobs| jobs.insert(job));
+            return;
         }
+        let (jobs, held) = watch::channel(BTreeSet::from([job]));
+        let pipeline = Pipeline {
+            jobs,
+            renditions: Vec::new(),
+            input: None,
+        };
+        pipelines.insert(stream.clone(), pipeline);
         let this = self.clone();
         self.tasks.spawn(async move {
-            let mut turn = Some(stop);
-            while let Some(stop) = turn {
-                info!(%job, %stream, "job starts");
-                let result = this.run(job, &stream, stop).await;
-                if let (Err(error), false) = (result, this.stop.is_cancelled()) {
-                    error!(%job, %error, "job failed");
+            let mut held = held;
+            loop {
+                let turn = this.turn(&stream, &mut held).await;
+                if !this.has_another_turn(&stream, &turn) {
+                    return;
                 }
-                // The core may have stopped before the job.
-                drop(this.core.command(Command::StopJob { job }).await);
-                info!(%job, "job is over");
-                turn = this.next_turn(job);
-                this.released.notify_waiters();
             }
-            this.over.notify_one();
         });
-    }
-
-    /// Forgets a job that has stopped, unless it was given back to this node meanwhile.
-    fn next_turn(&self, job: JobId) -> Option<CancellationToken> {
-        let mut held = lock(&self.held);
-        let entry = held.get_mut(&job)?;
-        if !entry.again || self.stop.is_cancelled() {
-            held.remove(&job);
-            return None;
-        }
-        let stop = self.stop.child_token();
-        *entry = Held::new(&entry.stream, &stop);
-        Some(stop)
     }
 
     /// Stops a job that is over or has gone to another.
     pub fn end(&self, job: JobId) {
-        if let Some(held) = lock(&self.held).get_mut(&job) {
-            held.again = false;
-            held.stop.cancel();
+        for pipeline in lock(&self.pipelines).values() {
+            pipeline.jobs.send_if_modified(|jobs| jobs.remove(&job));
         }
     }
 
-    /// Waits until no other job that is being stopped makes renditions of the same source.
-    async fn alone(&self, job: JobId, source: &StreamId) {
-        loop {
-            let released = self.released.notified();
-            let leaves = |(id, held): (&JobId, &Held)| {
-                *id != job && held.stream == *source && held.stop.is_cancelled()
-            };
-            if !lock(&self.held).iter().any(leaves) {
-                return;
+    /// Whether jobs came while the renditions were being withdrawn. If not, the source is
+    /// forgotten.
+    fn has_another_turn(&self, stream: &StreamId, turn: &Turn) -> bool {
+        let mut pipelines = lock(&self.pipelines);
+        let pipeline = pipelines.get_mut(stream);
+        let waits = |pipeline: &&mut Pipeline| !pipeline.jobs.borrow().is_empty();
+        match (turn, pipeline.filter(waits)) {
+            (Turn::Unwanted, Some(pipeline)) if !self.stop.is_cancelled() => {
+                pipeline.renditions.clear();
+                pipeline.input = None;
+                true
             }
-            released.await;
+            (Turn::Unwanted | Turn::Over, _) => {
+                pipelines.remove(stream);
+                false
+            }
         }
+    }
+
+    /// Transcodes a source until it is over or no job is held for it.
+    async fn turn(&self, source: &StreamId, held: &mut watch::Receiver<BTreeSet<JobId>>) -> Turn {
+        let served = Mutex::default();
+        let turn = match self.run(source, held, &served).await {
+            Ok(turn) => turn,
+            Err(error) => {
+                if !self.stop.is_cancelled() {
+                    error!(stream = %source, %error, "the source is transcoded no more");
+                }
+                Turn::Over
+            }
+        };
+        let jobs = lock(&served).jobs();
+        for job in jobs {
+            self.leave(job, &served).await;
+        }
+        turn
     }
 
     async fn run(
         &self,
-        job: JobId,
         source: &StreamId,
-        stop: CancellationToken,
-    ) -> Result<(), JobError> {
-        tokio::select! {
-            () = self.alone(job, source) => {}
-            () = stop.cancelled() => return Ok(()),
-        }
+        held: &mut watch::Receiver<BTreeSet<JobId>>,
+        served: &Mutex<Served>,
+    ) -> Result<Turn, JobError> {
         let subscription = self.core.listen(source.clone()).await?;
-        let start = Command::StartJob {
-            job,
-            stream: source.clone(),
-            from: None,
-        };
-        self.core.command(start).await?;
         let (input, output) = Transcoder::start(self.config.ladder.clone(), self.config.packager)?;
-        if let Some(held) = lock(&self.held).get_mut(&job) {
-            held.input = Some(input.clone());
-        }
+        self.set_input(source, Some(input.clone()));
         let manifest = ManifestId {
             node: source.node,
             broadcast: source.broadcast,
         };
         let master = self.core.follow(manifest).await?;
-        let segments = Mutex::default();
-        let mut session = Session::new(job, source);
+        let mut session = Session::new(source);
         let made = {
-            let publish = session.publish(self, output, &segments);
-            let feed = feed(source, subscription, master, input, &segments);
+            let publish = session.publish(self, output, served);
+            let feed = feed(source, subscription, master, input, served);
             tokio::pin!(publish);
             tokio::select! {
-                () = stop.cancelled() => None,
-                result = &mut publish => Some(result),
+                result = self.attend(source, held, served) => result.map(|()| Turn::Unwanted),
+                result = &mut publish => result.map(|()| Turn::Over),
                 // The source is over: what is still being made is published.
                 () = feed => {
-                    if let Some(held) = lock(&self.held).get_mut(&job) {
-                        held.input = None;
-                    }
-                    Some(publish.await)
+                    self.set_input(source, None);
+                    publish.await.map(|()| Turn::Over)
                 }
             }
         };
         match made {
-            Some(Ok(())) => session.finish().await,
-            Some(Err(error)) => {
-                session.withdraw(self).await;
-                Err(error)
+            Ok(Turn::Over) => session.finish().await?,
+            Ok(Turn::Unwanted) | Err(_) => session.withdraw(self).await,
+        }
+        made
+    }
+
+    /// Starts and stops jobs as they come and go, until none is left.
+    async fn attend(
+        &self,
+        source: &StreamId,
+        held: &mut watch::Receiver<BTreeSet<JobId>>,
+        served: &Mutex<Served>,
+    ) -> Result<(), JobError> {
+        loop {
+            let wanted = held.borrow_and_update().clone();
+            if wanted.is_empty() {
+                return Ok(());
             }
-            None => {
-                session.withdraw(self).await;
-                Ok(())
+            let known = lock(served).jobs();
+            for job in known.difference(&wanted) {
+                self.leave(*job, served).await;
+            }
+            for job in wanted.difference(&known) {
+                self.join(*job, source, served).await?;
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return Ok(()),
+                changed = held.changed() => if changed.is_err() { return Ok(()) },
             }
         }
     }
 
-    /// The renditions of a job that are being made.
-    pub(super) fn set_renditions(&self, job: JobId, names: Vec<String>) {
-        if let Some(held) = lock(&self.held).get_mut(&job) {
-            held.renditions = names;
+    /// Begins to serve a job.
+    async fn join(
+        &self,
+        job: JobId,
+        source: &StreamId,
+        served: &Mutex<Served>,
+    ) -> Result<(), Stopped> {
+        info!(%job, stream = %source, "job starts");
+        let stream = source.clone();
+        let from = None;
+        let start = Command::StartJob { job, stream, from };
+        match self.core.command(start).await {
+            Ok(_) => lock(served).join(job),
+            Err(CoreError::Stopped(stopped)) => return Err(stopped),
+            Err(CoreError::Refused(error)) => {
+                error!(%job, %error, "job failed");
+                self.end(job);
+            }
+        }
+        Ok(())
+    }
+
+    /// Serves a job no more.
+    async fn leave(&self, job: JobId, served: &Mutex<Served>) {
+        lock(served).leave(job);
+        // The core may have stopped before the job.
+        drop(self.core.command(Command::StopJob { job }).await);
+        info!(%job, "job is over");
+        self.over.notify_one();
+    }
+
+    fn set_input(&self, source: &StreamId, input: Option<TranscoderInput>) {
+        if let Some(pipeline) = lock(&self.pipelines).get_mut(source) {
+            pipeline.input = input;
+        }
+    }
+
+    /// The renditions of a source that are being made.
+    pub(super) fn set_renditions(&self, source: &StreamId, names: Vec<String>) {
+        if let Some(pipeline) = lock(&self.pipelines).get_mut(source) {
+            pipeline.renditions = names;
         }
     }
 
@@ -292,15 +332,24 @@ impl Transcoding {
     }
 }
 
+/// How a source came to be transcoded no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// It has ended, or cannot be transcoded: so have its jobs.
+    Over,
+    /// No job is held for it.
+    Unwanted,
+}
+
 /// Why a job ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum JobError {
     #[error(transparent)]
     Origin(#[from] OriginError),
     #[error(transparent)]
-    Core(#[from] crate::driver::CoreError),
+    Core(#[from] CoreError),
     #[error(transparent)]
-    Stopped(#[from] crate::driver::Stopped),
+    Stopped(#[from] Stopped),
     #[error("no thread for the transcoder: {0}")]
     Thread(#[from] std::io::Error),
     #[error("{0}")]
@@ -311,9 +360,9 @@ pub(super) enum JobError {
 async fn feed(
     source: &StreamId,
     mut subscription: Subscription,
-    mut master: tokio::sync::watch::Receiver<MasterState>,
+    mut master: watch::Receiver<MasterState>,
     input: TranscoderInput,
-    segments: &Mutex<Segments>,
+    served: &Mutex<Served>,
 ) {
     let mut first = true;
     while let Some(delivery) = subscription.next().await {
@@ -340,7 +389,7 @@ async fn feed(
                 if std::mem::take(&mut first) {
                     info!(stream = %source, segment = position.segment, "the source comes");
                 }
-                lock(segments).source(position, media.last, &chunks);
+                lock(served).source(position, media.last, &chunks);
                 part_of(position, media, join(chunks))
             }
             Delivery::Gap { from, to } => {

@@ -17,6 +17,8 @@ use tokio::{
     time::timeout,
 };
 
+use crate::get_text;
+
 /// Where the program takes the key of an account from, when it is no secret.
 pub(crate) const PRIVATE_KEY: &str = "HEADWATER_PRIVATE_KEY";
 
@@ -113,6 +115,17 @@ impl Node {
             _ => {}
         }
         false
+    }
+
+    /// One of its metrics that has no labels.
+    ///
+    /// # Errors
+    /// When it does not answer or has none of that name.
+    pub async fn metric(&self, name: &str) -> anyhow::Result<u64> {
+        let text = get_text(&format!("{}/metrics", self.admin)).await?;
+        let value = |line: &'_ str| Some(line.strip_prefix(name)?.strip_prefix(' ')?.to_owned());
+        let value = text.lines().find_map(value);
+        Ok(value.with_context(|| format!("no {name}"))?.parse()?)
     }
 
     /// Everything it logged.

@@ -112,15 +112,6 @@ impl World {
     }
 }
 
-/// A metric of a node without labels.
-async fn metric(node: &Node, name: &str) -> anyhow::Result<u64> {
-    let text = get_text(&format!("{}/metrics", node.admin)).await?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    Ok(line.ok_or_else(|| anyhow::anyhow!("no {name}"))?.parse()?)
-}
-
 #[tokio::test]
 async fn a_transcoder_is_elected_fed_and_paid_on_a_chain() {
     let world = World::new().await;
@@ -142,7 +133,7 @@ async fn a_transcoder_is_elected_fed_and_paid_on_a_chain() {
     let received = "headwater_receipts_received_total";
     let wanted = Duration::from_secs(60);
     eventually("receipts", wanted, async || {
-        let count = metric(&transcoder, received).await?;
+        let count = transcoder.metric(received).await?;
         anyhow::ensure!(count >= 3, "{count}");
         // While the job goes on: they are as many as a claim wants.
         anyhow::ensure!(transcoder.log().contains("work claimed"));
@@ -160,14 +151,15 @@ async fn a_transcoder_is_elected_fed_and_paid_on_a_chain() {
     .await
     .unwrap_or_else(|error| panic!("{error:#}\n{}", logs()));
 
-    let receipts = u128::from(metric(&transcoder, received).await.unwrap());
+    let receipts = u128::from(transcoder.metric(received).await.unwrap());
     assert_eq!(paid % 1000, 0, "{paid}");
     assert!(
         paid >= 3000 && paid <= receipts * 1000,
         "{paid} for {receipts}"
     );
     assert_eq!(
-        metric(&transcoder, "headwater_receipts_bad_total")
+        transcoder
+            .metric("headwater_receipts_bad_total")
             .await
             .unwrap(),
         0
@@ -313,6 +305,83 @@ async fn a_job_that_the_chain_takes_back_and_gives_to_the_same_transcoder_goes_o
     encoder.stop().await.unwrap();
 }
 
+/// The jobs that a transcoder says it holds, with how many renditions it makes for each.
+async fn held(transcoder: &Node) -> anyhow::Result<Vec<(u64, usize)>> {
+    let text = get_text(&format!("{}/api/v1/jobs", transcoder.admin)).await?;
+    let jobs: serde_json::Value = serde_json::from_str(&text)?;
+    let read = |job: &serde_json::Value| {
+        let renditions = job["renditions"].as_array()?.len();
+        Some((job["job"].as_u64()?, renditions))
+    };
+    let jobs = jobs.as_array().into_iter().flatten().map(read);
+    Ok(jobs.collect::<Option<_>>().unwrap_or_default())
+}
+
+/// On a chain anybody can create a job for any broadcast, and one transcoder may get both.
+#[tokio::test]
+async fn two_jobs_for_one_broadcast_share_the_renditions_and_each_is_paid_by_itself() {
+    const OTHER: usize = 3;
+    let world = World::new().await;
+    let deposit = ["ledger", "deposit", "1000000000000000000", "--yes"];
+    world.run(OTHER, &deposit).await;
+    let relay = world.cluster.node("relay", &["--relayer"]).await.unwrap();
+    let join = ["--bootstrap", &relay.address];
+    let transcoder = world.transcoder(2, "240p", &join).await;
+    let flags = [&["--broadcaster"][..], &join].concat();
+    let broadcaster = world.node(BROADCASTER, "broadcaster", &flags).await;
+    let viewer = world.cluster.node("viewer", &join).await.unwrap();
+    let encoder = Publisher::start(broadcaster.publish.as_ref().unwrap()).unwrap();
+    let manifest = world.cluster.manifest(&broadcaster).await.unwrap();
+    let logs = || format!("{}\n{}", broadcaster.log(), transcoder.log());
+    let holds = async |jobs: &[(u64, usize)]| {
+        let wait = Duration::from_secs(60);
+        let same = eventually("these jobs", wait, async || {
+            let held = held(&transcoder).await?;
+            anyhow::ensure!(held == jobs, "{held:?}");
+            Ok(())
+        });
+        let same = same.await;
+        same.unwrap_or_else(|error| panic!("{error:#}\n{}", logs()));
+    };
+    let create = ["job", "create", &manifest, "--ladder", "240p"];
+    let create = [&create[..], &["--max-price", PRICE, "--yes"]].concat();
+
+    // The one who is not the broadcaster is the first.
+    world.run(OTHER, &create).await;
+    holds(&[(1, 0)]).await;
+    world.run(BROADCASTER, &create).await;
+
+    let variants = world.cluster.variants(&viewer, &manifest, 2).await;
+    let variants = variants.unwrap_or_else(|error| panic!("{error:#}\n{}", logs()));
+    let rendition = variants[1].uri.trim_end_matches(".m3u8");
+    assert!(rendition.starts_with(&transcoder.id));
+    holds(&[(1, 1), (2, 1)]).await;
+    let wanted = Duration::from_secs(60);
+    eventually("receipts", wanted, async || {
+        let count = transcoder
+            .metric("headwater_receipts_received_total")
+            .await?;
+        anyhow::ensure!(count >= 3, "{count}");
+        Ok(())
+    })
+    .await
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", logs()));
+    let bad = transcoder.metric("headwater_receipts_bad_total").await;
+    assert_eq!(bad.unwrap(), 0);
+
+    world.run(OTHER, &["job", "end", "1", "--yes"]).await;
+
+    holds(&[(2, 1)]).await;
+    let before = playlist_beyond(&viewer, rendition, 1).await;
+    let newest = *segments(&before).last().unwrap();
+    let after = playlist_beyond(&viewer, rendition, newest + 3).await;
+    unbroken(&after);
+    assert!(!after.contains("#EXT-X-DISCONTINUITY\n"), "{after}");
+    let variants = world.cluster.variants(&viewer, &manifest, 2).await;
+    assert_eq!(variants.unwrap().len(), 2);
+    encoder.stop().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_broadcast_gets_its_job_once_it_can_be_paid() {
     const POOR: usize = 4;
@@ -371,7 +440,7 @@ async fn nodes_carry_streams_before_their_chain_answers_and_do_jobs_once_it_does
         assert_eq!(told["state"], "unreachable");
         let reason = told["reason"].as_str().unwrap();
         assert!(reason.contains(&world.chain.ws_url()), "{reason}");
-        assert_eq!(metric(node, "headwater_ledger_open").await.unwrap(), 0);
+        assert_eq!(node.metric("headwater_ledger_open").await.unwrap(), 0);
         let ready = get_text(&format!("{}/readyz", node.http)).await.unwrap();
         assert!(ready.contains("\"ledger\":\"unreachable\""), "{ready}");
         let said = node.log().matches("the ledger is unreachable").count();
@@ -388,7 +457,7 @@ async fn nodes_carry_streams_before_their_chain_answers_and_do_jobs_once_it_does
     unbroken(&playlist_beyond(&viewer, rendition, 1).await);
     for node in [&broadcaster, &transcoder] {
         assert_eq!(ledger_of(node).await.unwrap()["state"], "open");
-        assert_eq!(metric(node, "headwater_ledger_open").await.unwrap(), 1);
+        assert_eq!(node.metric("headwater_ledger_open").await.unwrap(), 1);
     }
     encoder.stop().await.unwrap();
 }
