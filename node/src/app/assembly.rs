@@ -245,6 +245,7 @@ impl<'a> Assembly<'a> {
                 config,
                 self.key.clone(),
                 core.clone(),
+                self.store.clone(),
                 library.clone(),
                 self.tasks.clone(),
                 self.stop.clone(),

@@ -204,6 +204,11 @@ fn counters(page: &mut Page, snapshot: &Snapshot) {
             stats.dials,
         ),
         (
+            "contradictions",
+            "Parts that another of their stream contradicts, both signed by its node.",
+            stats.contradictions,
+        ),
+        (
             "refused_claims",
             "Claims of transcoders that did not hold.",
             stats.refused_claims,

@@ -11,7 +11,7 @@ use std::{
 };
 
 use headwater_media::{
-    Packaged, PackagerConfig, Resume,
+    Packaged, PackagerConfig, Resume, TIMESCALE,
     hls::{Timeline, TimelineConfig},
     ingest::{
         Clock, Ended, FileOptions, IngestError, TestSource, run_file, run_flv, run_test_source,
@@ -29,6 +29,7 @@ use tracing::{error, info, trace, warn};
 use super::{
     Library,
     origin::{Complete, Origin, OriginError, PlaylistTimes},
+    place::Place,
 };
 use crate::{
     clock,
@@ -121,6 +122,8 @@ impl std::fmt::Debug for Broadcasts {
 struct Live {
     manifest: ManifestId,
     resume: Resume,
+    /// What is written down, for a later run of the node.
+    kept: Place,
     /// Parked here while no encoder is connected.
     origin: Option<Origin>,
     connected: bool,
@@ -318,6 +321,7 @@ impl Broadcasts {
         let live = Live {
             manifest,
             resume,
+            kept: place_of(resume),
             origin: None,
             connected: true,
             session: 1,
@@ -334,25 +338,19 @@ impl Broadcasts {
     /// Publishes items until the ingest ends.
     async fn pump(&self, name: &str, origin: &mut Origin, mut items: mpsc::Receiver<Packaged>) {
         while let Some(item) = items.recv().await {
-            let last = match &item {
-                Packaged::Part(part) if part.last => Some(Resume {
-                    segment: part.segment + 1,
-                    init: part.init + 1,
-                    discontinuity: part.discontinuity + 1,
-                    start: part.start + u64::from(part.duration),
-                }),
-                Packaged::Part(_) | Packaged::Init(_) => None,
-            };
             if let Packaged::Part(part) = &item {
                 trace!(name, segment = part.segment, part = part.index, "part");
             }
-            match origin.push(item).await {
+            self.keep(name, &item, Place::before);
+            match origin.push(item.clone()).await {
                 Ok(Some(complete)) => self.keep_hash(name, complete),
                 Ok(None) => {}
                 Err(error) => return error!(name, %error, "part not published"),
             }
-            if let Some(resume) = last {
-                self.remember(name, resume);
+            self.keep(name, &item, Place::after);
+            if let Packaged::Part(part) = &item
+                && part.last
+            {
                 self.segment_done(name, origin).await;
             }
         }
@@ -380,15 +378,56 @@ impl Broadcasts {
         }
     }
 
-    /// Keeps where the stream can be taken up, for a later run of the node as well.
+    /// Keeps that an item is about to be published, or was, for a later run of the node.
+    fn keep(
+        &self,
+        name: &str,
+        item: &Packaged,
+        due: impl FnOnce(&mut Place, &Packaged) -> Option<Place>,
+    ) {
+        let mut live = lock(&self.live);
+        let Some(live) = live.get_mut(name) else {
+            return;
+        };
+        let Some(place) = due(&mut live.kept, item) else {
+            return;
+        };
+        live.resume = Resume {
+            segment: place.segment,
+            init: place.init,
+            discontinuity: place.discontinuity,
+            start: match item {
+                Packaged::Init(_) => live.resume.start,
+                // A later run does not know how much of the next segment was published.
+                Packaged::Part(part) => {
+                    part.start + u64::from(part.duration) + self.longest_segment()
+                }
+            },
+        };
+        self.write(name, live.manifest, live.resume);
+    }
+
+    /// In ticks.
+    fn longest_segment(&self) -> u64 {
+        let longest = self.config.packager.target_duration().as_millis();
+        let longest = u64::try_from(longest).unwrap_or(u64::MAX);
+        longest.saturating_mul(u64::from(TIMESCALE)) / 1000
+    }
+
+    /// Keeps where the stream, which nobody publishes now, can be taken up.
     fn remember(&self, name: &str, resume: Resume) {
         let mut live = lock(&self.live);
         let Some(live) = live.get_mut(name) else {
             return;
         };
         live.resume = resume;
+        live.kept = place_of(resume);
+        self.write(name, live.manifest, resume);
+    }
+
+    fn write(&self, name: &str, manifest: ManifestId, resume: Resume) {
         let stored = store::Broadcast {
-            broadcast: live.manifest.broadcast.to_string(),
+            broadcast: manifest.broadcast.to_string(),
             segment: resume.segment,
             init: resume.init,
             discontinuity: resume.discontinuity,
@@ -501,8 +540,7 @@ impl Broadcasts {
             let Some(live) = live.get_mut(name) else {
                 return;
             };
-            // What was published tells more than what the ingest meant to: both agree,
-            // unless the last segment was cut off.
+            // An ingest that ends as it should knows where exactly it was.
             if let Some(resume) = resume {
                 live.resume = resume;
             }
@@ -553,6 +591,15 @@ impl Broadcasts {
         if let Err(error) = self.store.end_broadcast(name) {
             error!(name, %error, "the broadcast cannot be forgotten");
         }
+    }
+}
+
+/// Behind all that was published before a stream is taken up.
+const fn place_of(resume: Resume) -> Place {
+    Place {
+        segment: resume.segment,
+        init: resume.init,
+        discontinuity: resume.discontinuity,
     }
 }
 

@@ -3,6 +3,7 @@
 mod broadcast;
 mod library;
 mod origin;
+mod place;
 mod renditions;
 mod served;
 mod transcode;

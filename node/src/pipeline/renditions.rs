@@ -3,10 +3,11 @@
 //!
 //! When the source ends, so do they. When all its jobs are taken from this node, they are
 //! withdrawn: that is no end, for a job may come back. Then they go on behind what was
-//! published of them, so that nobody is given two parts with one position.
+//! published of them, as they do after this node was killed, so that nobody is given two
+//! parts with one position.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -19,47 +20,21 @@ use headwater_media::{
 use headwater_proto::{JobId, RenditionName, Signed, StreamId, TranscodeResult};
 use headwater_protocol::Command;
 use tokio::sync::mpsc;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use super::{
     origin::{Complete, Origin, PlaylistTimes},
+    place::Place,
     served::Served,
     transcode::{JobError, Transcoding},
 };
-use crate::{clock, driver::CoreError, mutex::lock, receipts::Done};
-
-/// Withdrawn renditions whose place is remembered; the oldest is forgotten for one more.
-const MAX_LEFT: usize = 256;
-
-/// How far a rendition had come when it was withdrawn.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Place {
-    /// The first segment that nothing was published of.
-    segment: u64,
-    /// The first init that was not.
-    init: u32,
-    /// Discontinuities of its own.
-    breaks: u32,
-}
-
-/// Places of withdrawn renditions, the oldest first.
-#[derive(Debug, Default)]
-pub(super) struct Left(VecDeque<(StreamId, Place)>);
-
-impl Left {
-    fn put(&mut self, stream: StreamId, place: Place) {
-        self.0.retain(|(known, _)| *known != stream);
-        if self.0.len() >= MAX_LEFT {
-            self.0.pop_front();
-        }
-        self.0.push_back((stream, place));
-    }
-
-    fn take(&mut self, stream: &StreamId) -> Option<Place> {
-        let index = self.0.iter().position(|(known, _)| known == stream)?;
-        self.0.remove(index).map(|(_, place)| place)
-    }
-}
+use crate::{
+    clock,
+    driver::CoreError,
+    mutex::lock,
+    receipts::Done,
+    store::{RenditionsPlace, Store, StoreError},
+};
 
 /// One rendition that is being made.
 struct Rung {
@@ -72,24 +47,24 @@ struct Rung {
 /// How items of the encoder are numbered in a rendition.
 #[derive(Debug, Clone, Copy, Default)]
 struct Numbers {
-    /// The first segment that is published: the ones before were when the job was here
-    /// before.
-    first: u64,
-    /// How far it has come.
-    place: Place,
+    /// Behind what was published of it when it was made before.
+    from: Place,
     /// Number of the next segment, to notice holes.
     next: Option<u64>,
     /// Added to the source's inits.
     shift: u32,
+    /// Added to the source's discontinuities.
+    breaks: u32,
+    /// The first init that was not used.
+    init: u32,
 }
 
 impl Numbers {
-    /// Goes on where a rendition was withdrawn, with another encoder.
-    fn after(place: Place) -> Self {
-        let breaks = place.breaks + 1;
+    /// Goes on behind a place, with another encoder.
+    fn after(from: Place) -> Self {
         Self {
-            first: place.segment,
-            place: Place { breaks, ..place },
+            from,
+            init: from.init,
             ..Self::default()
         }
     }
@@ -98,26 +73,80 @@ impl Numbers {
     fn number(&mut self, item: &mut Packaged) -> bool {
         match item {
             Packaged::Init(init) => {
-                let used = self.place.init;
-                self.shift = self.shift.max(used.saturating_sub(init.index));
+                self.shift = self.shift.max(self.init.saturating_sub(init.index));
                 init.index += self.shift;
-                self.place.init = init.index + 1;
+                self.init = init.index + 1;
             }
             Packaged::Part(part) => {
-                if part.segment < self.first {
+                if part.segment < self.from.segment {
                     return false;
                 }
-                // A hole in the source is a discontinuity of the rendition.
-                if part.index == 0 && self.next.is_some_and(|next| part.segment > next) {
-                    self.place.breaks += 1;
+                match self.next {
+                    None => {
+                        let before = self.from.discontinuity;
+                        self.breaks = before.saturating_sub(part.discontinuity);
+                    }
+                    // A hole in the source is a discontinuity of the rendition.
+                    Some(next) if part.index == 0 && part.segment > next => self.breaks += 1,
+                    Some(_) => {}
                 }
-                part.discontinuity += self.place.breaks;
+                part.discontinuity += self.breaks;
                 part.init += self.shift;
-                self.place.segment = part.segment + 1;
                 self.next = Some(part.segment + u64::from(part.last));
             }
         }
         true
+    }
+}
+
+/// A place that is written down in the store, for a later run of the node as well.
+pub(super) struct Kept {
+    store: Arc<Store>,
+    source: String,
+    place: Place,
+}
+
+impl Kept {
+    /// Where the renditions of a source were left.
+    fn open(store: Arc<Store>, source: &StreamId) -> Result<Self, StoreError> {
+        let source = source.to_string();
+        let known = store.renditions_place(&source)?;
+        let place = known.map_or_else(Place::default, |known| Place {
+            segment: known.segment,
+            init: known.init,
+            discontinuity: known.discontinuity,
+        });
+        Ok(Self {
+            store,
+            source,
+            place,
+        })
+    }
+
+    /// An item is about to be published.
+    fn before(&mut self, item: &Packaged) {
+        let place = self.place.before(item);
+        self.write(place);
+    }
+
+    /// An item was published.
+    fn after(&mut self, item: &Packaged) {
+        let place = self.place.after(item);
+        self.write(place);
+    }
+
+    fn write(&self, place: Option<Place>) {
+        let Some(place) = place else { return };
+        let place = RenditionsPlace {
+            segment: place.segment,
+            init: place.init,
+            discontinuity: place.discontinuity,
+            at_ms: clock::unix_ms(),
+        };
+        let source = &self.source;
+        if let Err(error) = self.store.put_renditions_place(source, &place) {
+            error!(source, %error, "the place of the renditions cannot be remembered");
+        }
     }
 }
 
@@ -127,18 +156,24 @@ pub(super) struct Session {
     rungs: Vec<Rung>,
     /// Renditions of an earlier plan, which may come again.
     idle: BTreeMap<String, Rung>,
+    /// Behind what was published before this.
+    from: Place,
+    kept: Kept,
     sequence: u64,
 }
 
 impl Session {
     /// No renditions yet.
-    pub(super) fn new(source: &StreamId) -> Self {
-        Self {
+    pub(super) fn new(store: Arc<Store>, source: &StreamId) -> Result<Self, StoreError> {
+        let kept = Kept::open(store, source)?;
+        Ok(Self {
             source: source.clone(),
             rungs: Vec::new(),
             idle: BTreeMap::new(),
+            from: kept.place,
+            kept,
             sequence: 0,
-        }
+        })
     }
 
     /// Publishes what the ladder makes, and tells the broadcaster of it.
@@ -188,7 +223,6 @@ impl Session {
             if let Err(error) = rung.origin.withdraw().await {
                 debug!(%stream, %error, "not withdrawn");
             }
-            lock(&jobs.left).put(stream, rung.numbers.place);
         }
     }
 
@@ -213,15 +247,13 @@ impl Session {
             };
             let timeline = Arc::new(Mutex::new(Timeline::new(config)));
             jobs.library.host(&stream, timeline.clone());
-            let left = lock(&jobs.left).take(&stream);
-            let numbers = left.map_or_else(Numbers::default, Numbers::after);
             let origin =
                 Origin::open(stream, jobs.key.clone(), jobs.core.clone(), timeline).await?;
             self.rungs.push(Rung {
                 name: planned.name,
                 bit_rate: u32::try_from(planned.bit_rate).unwrap_or(u32::MAX),
                 origin,
-                numbers,
+                numbers: Numbers::after(self.from),
             });
         }
         Ok(())
@@ -242,7 +274,10 @@ impl Session {
         if !rung.numbers.number(&mut item) {
             return Ok(None);
         }
-        let Some(Complete { segment, hash }) = rung.origin.push(item).await? else {
+        self.kept.before(&item);
+        let complete = rung.origin.push(item.clone()).await?;
+        self.kept.after(&item);
+        let Some(Complete { segment, hash }) = complete else {
             return Ok(None);
         };
         let name = &rung.origin.stream().rendition;
@@ -336,7 +371,11 @@ mod tests {
             assert_eq!((part.init, part.discontinuity), (2, 5));
         }
 
-        let mut again = Numbers::after(numbers.place);
+        let mut again = Numbers::after(Place {
+            segment: 9,
+            init: 3,
+            discontinuity: 6,
+        });
         let mut same = init(2);
         again.number(&mut same);
 
@@ -345,21 +384,8 @@ mod tests {
         assert_eq!(numbered(&mut again, part(8, 1, true)), None);
         let next = numbered(&mut again, part(9, 0, false)).unwrap();
         assert_eq!((next.segment, next.init, next.discontinuity), (9, 3, 6));
-    }
-
-    #[test]
-    fn a_rendition_that_comes_back_twice_without_a_part_loses_nothing_of_its_place() {
-        let place = Place {
-            segment: 9,
-            init: 3,
-            breaks: 1,
-        };
-
-        let idle = Numbers::after(place);
-
-        let again = Numbers::after(idle.place);
-        assert_eq!((again.first, again.place.init), (9, 3));
-        assert!(again.place.breaks > place.breaks);
+        let hole = numbered(&mut again, part(11, 0, false)).unwrap();
+        assert_eq!(hole.discontinuity, 7);
     }
 
     #[test]
@@ -374,26 +400,96 @@ mod tests {
         assert_eq!(hole.discontinuity, 7);
     }
 
-    #[test]
-    fn places_of_a_few_hundred_renditions_are_kept_the_newest_for_longest() {
-        let node = headwater_proto::SigningKey::from_bytes(&[1; 32]).node_id();
-        let broadcast = headwater_proto::BroadcastId::from_bytes([0; 16]);
-        let stream = |number: usize| StreamId {
-            node,
-            broadcast,
-            rendition: format!("r{number}").parse().unwrap(),
-        };
-        let mut left = Left::default();
-        for number in 0..=MAX_LEFT {
-            let place = Place {
-                segment: number as u64,
-                ..Place::default()
-            };
-            left.put(stream(number), place);
+    fn source() -> StreamId {
+        StreamId {
+            node: headwater_proto::SigningKey::from_bytes(&[1; 32]).node_id(),
+            broadcast: headwater_proto::BroadcastId::from_bytes([0; 16]),
+            rendition: "source".parse().unwrap(),
         }
+    }
 
-        assert_eq!(left.take(&stream(0)), None);
-        assert_eq!(left.take(&stream(MAX_LEFT)).unwrap().segment, 256);
-        assert_eq!(left.take(&stream(MAX_LEFT)), None, "it is taken once");
+    /// The database as it is after kill -9 at this moment.
+    fn killed(dir: &std::path::Path) -> tempfile::TempDir {
+        let copy = tempfile::tempdir().unwrap();
+        let mut folders = vec![dir.to_owned()];
+        while let Some(folder) = folders.pop() {
+            let at = copy.path().join(folder.strip_prefix(dir).unwrap());
+            std::fs::create_dir_all(&at).unwrap();
+            for entry in std::fs::read_dir(&folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    std::fs::copy(&path, at.join(path.file_name().unwrap())).unwrap();
+                }
+            }
+        }
+        copy
+    }
+
+    /// What a run makes of segments of a source, in order, as it is published by two
+    /// renditions of which one is a part behind the other.
+    fn made(kept: &Kept, segments: std::ops::Range<u64>) -> Vec<(usize, Packaged)> {
+        let parts = segments.flat_map(|segment| (0..2).map(move |part| (segment, part)));
+        let parts = parts.map(|(segment, index)| part(segment, index, index == 1));
+        let items: Vec<_> = std::iter::once(init(2)).chain(parts).collect();
+        let mut rungs = [Numbers::after(kept.place); 2];
+        let mut published = Vec::new();
+        for at in 0..=items.len() {
+            for (rung, index) in [(0_usize, Some(at)), (1, at.checked_sub(1))] {
+                let item = index.and_then(|index| items.get(index).cloned());
+                let Some(mut item) = item else { continue };
+                if rungs[rung].number(&mut item) {
+                    published.push((rung, item));
+                }
+            }
+        }
+        published
+    }
+
+    /// The slots of what is published, with the discontinuity of a part.
+    fn slot((rung, item): &(usize, Packaged)) -> (usize, u64, u32, u32) {
+        match item {
+            Packaged::Init(init) => (*rung, u64::MAX, init.index, 0),
+            Packaged::Part(part) => (*rung, part.segment, part.index, part.discontinuity),
+        }
+    }
+
+    #[test]
+    fn whoever_is_killed_publishes_nothing_twice_when_it_comes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(dir.path()).unwrap());
+        let mut kept = Kept::open(store, &source()).unwrap();
+        let all = made(&kept, 7..10);
+        let mut published = std::collections::BTreeSet::new();
+        for item in &all {
+            kept.before(&item.1);
+            let (rung, segment, index, discontinuity) = slot(item);
+            published.insert((rung, segment, index));
+            // Before and after it could be written that the item is published.
+            for _ in 0..2 {
+                let copy = killed(dir.path());
+                let store = Arc::new(Store::open(copy.path()).unwrap());
+                let again = made(&Kept::open(store, &source()).unwrap(), 7..14);
+                for item in &again {
+                    let (rung, segment, index, breaks) = slot(item);
+                    assert!(!published.contains(&(rung, segment, index)), "{item:?}");
+                    assert!(segment == u64::MAX || breaks > discontinuity, "{item:?}");
+                }
+                // It waits for the segment after the one that is under way at most.
+                let first = again.iter().find(|item| slot(item).1 != u64::MAX);
+                assert!(slot(first.unwrap()).1 <= published_segment(&published) + 2);
+                kept.after(&item.1);
+            }
+        }
+    }
+
+    /// The newest segment of what is published.
+    fn published_segment(published: &std::collections::BTreeSet<(usize, u64, u32)>) -> u64 {
+        let segments = published.iter().map(|(_, segment, _)| *segment);
+        segments
+            .filter(|segment| *segment != u64::MAX)
+            .max()
+            .unwrap_or(6)
     }
 }

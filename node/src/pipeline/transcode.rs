@@ -16,17 +16,12 @@ use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
-use super::{
-    Library, join,
-    origin::OriginError,
-    part_of,
-    renditions::{Left, Session},
-    served::Served,
-};
+use super::{Library, join, origin::OriginError, part_of, renditions::Session, served::Served};
 use crate::{
     driver::{Core, CoreError, MasterState, Stopped, Subscription},
     mutex::lock,
     receipts::{Books, Done},
+    store::{Store, StoreError},
 };
 
 /// How jobs are done.
@@ -65,8 +60,7 @@ pub struct Transcoding {
     pub(super) key: SigningKey,
     pub(super) core: Core,
     pub(super) library: Arc<Library>,
-    /// Where renditions stood whose job is not this node's any more.
-    pub(super) left: Mutex<Left>,
+    store: Arc<Store>,
     tasks: TaskTracker,
     stop: CancellationToken,
     pipelines: Mutex<BTreeMap<StreamId, Pipeline>>,
@@ -84,11 +78,16 @@ impl std::fmt::Debug for Transcoding {
 
 impl Transcoding {
     /// No jobs yet. Segments that are to be paid for are written down in the books.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is a part of the node it lives in"
+    )]
     #[must_use]
     pub fn new(
         config: TranscodingConfig,
         key: SigningKey,
         core: Core,
+        store: Arc<Store>,
         library: Arc<Library>,
         tasks: TaskTracker,
         stop: CancellationToken,
@@ -99,7 +98,7 @@ impl Transcoding {
             key,
             core,
             library,
-            left: Mutex::default(),
+            store,
             tasks,
             stop,
             pipelines: Mutex::default(),
@@ -228,7 +227,7 @@ impl Transcoding {
             broadcast: source.broadcast,
         };
         let master = self.core.follow(manifest).await?;
-        let mut session = Session::new(source);
+        let mut session = Session::new(self.store.clone(), source)?;
         let made = {
             let publish = session.publish(self, output, served);
             let feed = feed(source, subscription, master, input, served);
@@ -350,6 +349,8 @@ pub(super) enum JobError {
     Core(#[from] CoreError),
     #[error(transparent)]
     Stopped(#[from] Stopped),
+    #[error(transparent)]
+    Store(#[from] StoreError),
     #[error("no thread for the transcoder: {0}")]
     Thread(#[from] std::io::Error),
     #[error("{0}")]

@@ -26,6 +26,8 @@ use crate::{clock, secret::Secret};
 const NODE_KEY: &str = "node.key";
 /// Relayers remembered at most.
 const MAX_PEERS: usize = 256;
+/// Sources of whose renditions the place is remembered.
+const MAX_PLACES: usize = 256;
 /// Layout of the database; a newer one is not touched.
 const VERSION: u64 = 1;
 
@@ -45,6 +47,20 @@ pub struct Broadcast {
     pub start: u64,
     /// When it last had an encoder, ms since 1970.
     pub seen_ms: u64,
+}
+
+/// How far the renditions of one source have come, of all those that this transcoder makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RenditionsPlace {
+    /// Number of the first segment that nothing was published of.
+    pub segment: u64,
+    /// Index of the first init that was not.
+    pub init: u32,
+    /// Discontinuities so far.
+    pub discontinuity: u32,
+    /// When it was written, ms since 1970.
+    pub at_ms: u64,
 }
 
 /// One job that this transcoder holds.
@@ -197,6 +213,47 @@ impl Store {
         self.put(&format!("ledger/chain/{contract}"), &chain)
     }
 
+    /// How far the renditions of a source have come.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn renditions_place(&self, source: &str) -> Result<Option<RenditionsPlace>, StoreError> {
+        self.get(&place_key(source))
+    }
+
+    /// Remembers how far the renditions of a source have come. The place of 256 sources is
+    /// remembered; that which was written longest ago is forgotten for one more.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub fn put_renditions_place(
+        &self,
+        source: &str,
+        place: &RenditionsPlace,
+    ) -> Result<(), StoreError> {
+        let key = place_key(source);
+        if self.get::<RenditionsPlace>(&key)?.is_none() {
+            self.forget_places()?;
+        }
+        self.put(&key, place)
+    }
+
+    /// Makes room for one more place.
+    fn forget_places(&self) -> Result<(), StoreError> {
+        let mut places = Vec::new();
+        for entry in self.db.scan_prefix(place_key("")) {
+            let (key, _) = entry.map_err(|reason| io(&self.path, &reason))?;
+            let key = String::from_utf8_lossy(&key).into_owned();
+            let at = self.get::<RenditionsPlace>(&key)?.map(|place| place.at_ms);
+            places.push((at, key));
+        }
+        places.sort_unstable();
+        let over = (places.len() + 1).saturating_sub(MAX_PLACES);
+        places[..over]
+            .iter()
+            .try_for_each(|(_, key)| self.remove(key))
+    }
+
     /// A number larger than any that was returned before, whatever happens to the node:
     /// while the clock is right, even when the database was lost.
     ///
@@ -276,6 +333,10 @@ impl Store {
     }
 }
 
+fn place_key(source: &str) -> String {
+    format!("renditions/{source}")
+}
+
 fn lost(path: &Path, reason: &dyn fmt::Display) -> StoreError {
     StoreError::Lost {
         path: path.display().to_string(),
@@ -309,6 +370,36 @@ mod tests {
         assert!(store.next_sequence().unwrap() > first);
         store.remove_job(7).unwrap();
         assert_eq!(store.jobs().unwrap(), []);
+    }
+
+    #[test]
+    fn places_of_a_few_hundred_sources_are_kept_the_newest_for_longest() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let place = |at_ms| RenditionsPlace {
+            segment: at_ms,
+            init: 1,
+            discontinuity: 0,
+            at_ms,
+        };
+        let name = |number: u64| format!("source{}", number % 256);
+        // The first is written again when all are there.
+        for number in 0..=256 {
+            store
+                .put_renditions_place(&name(number), &place(number))
+                .unwrap();
+        }
+
+        store.put_renditions_place("another", &place(257)).unwrap();
+
+        let segment = |source: &str| {
+            let place = store.renditions_place(source).unwrap();
+            place.map(|place| place.segment)
+        };
+        assert_eq!(segment("source0"), Some(256));
+        assert_eq!(segment("source1"), None);
+        assert_eq!(segment("source2"), Some(2));
+        assert_eq!(segment("another"), Some(257));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use headwater::{
     pipeline::{EndReason, Ingest, Library, LibraryConfig, PlayError},
 };
 use headwater_media::ingest::TestSource;
-use headwater_proto::{BroadcastId, ManifestId, SigningKey};
+use headwater_proto::{BroadcastId, ManifestId, Position, SigningKey, StreamId};
 use reqwest::{Method, header::HeaderMap};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -302,6 +302,62 @@ async fn a_broadcast_that_is_over_is_gone_for_those_who_come_later() {
     for node in [late, broadcaster] {
         node.app.stop().await;
     }
+}
+
+/// The newest part of a stream that a node makes.
+async fn edge(node: &Node, stream: &StreamId) -> Option<Position> {
+    let snapshot = node.app.core().snapshot().await.unwrap();
+    let mut streams = snapshot.streams.iter();
+    streams.find(|view| view.stream == *stream)?.edge
+}
+
+#[tokio::test]
+async fn a_broadcaster_that_is_killed_goes_on_behind_the_segment_that_was_under_way() {
+    let raw = || {
+        Raw::default()
+            .flag(Setting::Broadcaster, Some("yes"))
+            .flag(Setting::Segment, Some("500ms"))
+    };
+    let publish = async |node: &Node| {
+        let source = TestSource {
+            width: 160,
+            height: 90,
+            frame_rate: 10,
+            bit_rate: 100_000,
+            duration: None,
+        };
+        let broadcasts = node.app.broadcasts().unwrap();
+        let lost = std::future::ready(EndReason::Lost);
+        let published = broadcasts.publish("show", Ingest::Test(source), lost);
+        published.await.unwrap().source()
+    };
+    let mut node = Node::start(raw()).await;
+    let stream = publish(&node).await;
+    let mut published = None;
+    // It has no luck: the next run is killed in its first segment.
+    for wanted in [2, 1] {
+        let first = published.map_or(0, |at: Position| at.segment + 1);
+        let at = loop {
+            match edge(&node, &stream).await {
+                Some(at) if at.segment + 1 >= first + wanted => break at,
+                Some(_) | None => tokio::task::yield_now().await,
+            }
+        };
+        let dir = node.killed();
+        node.app.stop().await;
+        node = Node::start_in(dir, raw()).await;
+        assert_eq!(publish(&node).await, stream, "the broadcast goes on");
+        published = published.max(Some(at));
+
+        let again = loop {
+            match edge(&node, &stream).await {
+                Some(at) => break at,
+                None => tokio::task::yield_now().await,
+            }
+        };
+        assert!(again.segment > at.segment, "{again:?} after {at:?}");
+    }
+    node.app.stop().await;
 }
 
 #[tokio::test]

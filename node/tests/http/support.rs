@@ -21,12 +21,16 @@ pub(crate) const SEGMENT: usize = 2000;
 pub(crate) struct Node {
     pub(crate) app: App,
     pub(crate) client: Client,
-    _dir: tempfile::TempDir,
+    pub(crate) dir: tempfile::TempDir,
 }
 
 impl Node {
     pub(crate) async fn start(raw: Raw) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), raw).await
+    }
+
+    /// A node with the data of another run.
+    pub(crate) async fn start_in(dir: tempfile::TempDir, raw: Raw) -> Self {
         let any = Some("127.0.0.1:0");
         let raw = raw
             .flag(Setting::DataDir, dir.path().to_str())
@@ -41,8 +45,27 @@ impl Node {
         Self {
             app,
             client: client.build().unwrap(),
-            _dir: dir,
+            dir,
         }
+    }
+
+    /// What a run after kill -9 at this moment would find.
+    pub(crate) fn killed(&self) -> tempfile::TempDir {
+        let (dir, copy) = (self.dir.path(), tempfile::tempdir().unwrap());
+        let mut folders = vec![dir.to_owned()];
+        while let Some(folder) = folders.pop() {
+            let to = copy.path().join(folder.strip_prefix(dir).unwrap());
+            std::fs::create_dir_all(&to).unwrap();
+            for entry in std::fs::read_dir(&folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+                }
+            }
+        }
+        copy
     }
 
     pub(crate) async fn plain() -> Self {

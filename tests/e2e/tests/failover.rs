@@ -117,6 +117,10 @@ async fn a_transcoder_is_soon_fed_again_when_its_broadcaster_was_killed_and_come
     cluster.variants(&viewer, &manifest, 2).await.unwrap();
     let playlist = playlist_beyond(&viewer, &rendition, newest + 3).await;
     assert!(playlist.contains("#EXT-X-DISCONTINUITY"), "{playlist}");
+    for node in [&relay, &transcoder, &viewer] {
+        let contradictions = node.metric("headwater_contradictions_total").await;
+        assert_eq!(contradictions.unwrap(), 0);
+    }
     encoder.stop().await.unwrap();
 }
 

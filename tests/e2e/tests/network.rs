@@ -178,6 +178,8 @@ async fn a_killed_relay_costs_the_viewer_nothing_and_a_killed_transcoder_comes_b
             .log()
             .contains("resuming a job of the last run")
     );
+    let contradictions = net.viewer.metric("headwater_contradictions_total").await;
+    assert_eq!(contradictions.unwrap(), 0);
     encoder.stop().await.unwrap();
 }
 
