@@ -20,7 +20,7 @@ use crate::{
     streams::{Child, Hold, SignedClaim, Streams},
     time::Time,
 };
-use grant::{Entry, Known, Unchecked};
+use grant::{CHECKS, Entry, Known, Unchecked};
 
 /// Neighbours and jobs whose last TranscodeSub is remembered, at most.
 const MAX_PASSED: usize = 256;
@@ -74,33 +74,31 @@ impl Feeds {
         claim: ClaimId,
         addresses: Option<Vec<AddressText>>,
     ) {
-        let Some(entry) = self.grants.remove(&name) else {
+        let Some(mut entry) = self.grants.remove(&name) else {
             return;
         };
         let from = entry.grant();
-        let outcome = match entry.answered(claim, addresses.is_some(), cx.now) {
-            Ok(outcome) => outcome,
-            // It is of a time before the job was revoked or the stream ended.
-            Err(entry) => {
-                self.grants.insert(name, *entry);
-                return;
-            }
+        let answered = entry.answered(claim, addresses.is_some(), cx.now);
+        self.put(cx, name, from, entry);
+        // Otherwise it is of a time before the job was revoked or the stream ended.
+        let Some((checked, holds)) = answered else {
+            return;
         };
-        self.put(cx, name, from, outcome.entry);
-        let stream = outcome.checked.claim.0.stream;
+        let stream = checked.claim.0.stream;
         match addresses {
-            Some(addresses) => {
+            Some(addresses) if holds => {
                 streams.release(cx, &stream, claim, name);
                 self.dial(cx, name, addresses);
+            }
+            Some(_) => {
+                cx.stats.stale_claims += 1;
+                streams.refuse(cx, &stream, claim);
             }
             None => {
                 // A transcoder may not have heard yet that its job is not its any more.
                 cx.stats.refused_claims += 1;
                 streams.refuse(cx, &stream, claim);
             }
-        }
-        if let Some(next) = outcome.next {
-            self.check_next(cx, streams, name, next);
         }
     }
 
@@ -116,7 +114,8 @@ impl Feeds {
     /// The job was given to another: the transcoder is no longer fed for it.
     pub(crate) fn revoke(&mut self, cx: &mut Cx, streams: &mut Streams, name: Name) {
         let fed = self.grants.get(&name).and_then(Entry::fed).cloned();
-        self.end(cx, streams, name);
+        let now = cx.now;
+        self.end(cx, streams, name, |entry| entry.end(now));
         if let Some(stream) = fed {
             let other = self.job_of(name.0, &stream);
             streams.revoke(cx, &stream, name, other);
@@ -125,10 +124,9 @@ impl Feeds {
 
     /// A stream of this node is over: so are the claims to it.
     pub(crate) fn on_over(&mut self, cx: &mut Cx, streams: &mut Streams, stream: &StreamId) {
-        let all = self.grants.iter();
-        let over = all.filter(|(_, entry)| entry.concerns(stream));
-        for name in over.map(|(name, _)| *name).collect::<Vec<_>>() {
-            self.end(cx, streams, name);
+        let now = cx.now;
+        for name in self.grants.keys().copied().collect::<Vec<_>>() {
+            self.end(cx, streams, name, |entry| entry.over(stream, now));
         }
     }
 
@@ -168,7 +166,7 @@ impl Feeds {
         let mut child = Child::new(from, sub.request, sub.from, cx.now);
         let known = self.grants.get(&name).and_then(Entry::fed);
         let is_fed = from == name.0 && known == Some(&stream);
-        match self.judge(cx, streams, name, (sub.claim, sub.signature)) {
+        match self.judge(cx, from, name, (sub.claim, sub.signature)) {
             Verdict::Granted => child.feed = Some(name),
             // Its link proves who it is; the newer claim brings other addresses at most.
             Verdict::Checking(_) if is_fed => child.feed = Some(name),
@@ -196,107 +194,57 @@ impl Feeds {
         }
     }
 
-    fn judge(
-        &mut self,
-        cx: &mut Cx,
-        streams: &mut Streams,
-        name: Name,
-        claim: SignedClaim,
-    ) -> Verdict {
-        if !self.grants.contains_key(&name) && !self.make_room(cx) {
-            return Verdict::Overloaded;
-        }
-        let id = ClaimId(self.next_claim);
-        let unchecked = |claim| Unchecked { id, claim };
-        let Some(entry) = self.grants.get_mut(&name) else {
-            if !ask(cx, name, id, &claim) {
-                return Verdict::Overloaded;
-            }
-            self.next_claim += 1;
-            let entry = Entry::asked(unchecked(claim), cx.now);
-            self.put(cx, name, Grant::None, Some(entry));
-            return Verdict::Checking(id);
-        };
-        match entry.knows(&claim, cx.now) {
+    fn judge(&mut self, cx: &mut Cx, from: NodeId, name: Name, claim: SignedClaim) -> Verdict {
+        let known = self.grants.get(&name);
+        match known.map_or(Known::New, |entry| entry.knows(&claim, cx.now)) {
             Known::Held => return Verdict::Granted,
             Known::Unchecked(id) => return Verdict::Checking(id),
             Known::Replayed => return Verdict::Replayed,
             Known::Other => return Verdict::Refused,
             Known::New => {}
         }
-        entry.touched = cx.now;
+        let room = known.is_some() || self.make_room(cx);
+        let id = ClaimId(self.next_claim);
+        if !room || self.checks_of(from) >= CHECKS || !ask(cx, name, id, &claim) {
+            return Verdict::Overloaded;
+        }
         self.next_claim += 1;
-        if entry.is_checking() {
-            return match entry.queue(unchecked(claim)) {
-                Some(older) if older.id == id => Verdict::Replayed,
-                Some(older) => {
-                    streams.refuse(cx, &older.claim.0.stream, older.id);
-                    Verdict::Checking(id)
-                }
-                None => Verdict::Checking(id),
-            };
-        }
-        if self.check(cx, name, unchecked(claim)) {
-            Verdict::Checking(id)
-        } else {
-            Verdict::Overloaded
-        }
+        let entry = self.grants.remove(&name);
+        let mut entry = entry.unwrap_or_else(|| Entry::new(cx.now));
+        let before = entry.grant();
+        entry.check(Unchecked { id, claim, from });
+        self.put(cx, name, before, entry);
+        Verdict::Checking(id)
     }
 
-    /// Asks about a claim of a transcoder that is known; false when it can't be asked.
-    fn check(&mut self, cx: &mut Cx, name: Name, claim: Unchecked) -> bool {
+    /// How many claims that came from a neighbour are being checked.
+    fn checks_of(&self, from: NodeId) -> usize {
+        let all = self.grants.values().flat_map(Entry::unchecked);
+        all.filter(|one| one.from == from).count()
+    }
+
+    /// Something is fed or checked no more for a transcoder and its job.
+    fn end(
+        &mut self,
+        cx: &mut Cx,
+        streams: &mut Streams,
+        name: Name,
+        end: impl FnOnce(&mut Entry) -> Vec<Unchecked>,
+    ) {
         let Some(mut entry) = self.grants.remove(&name) else {
-            return false;
-        };
-        let from = entry.grant();
-        let asked = ask(cx, name, claim.id, &claim.claim);
-        if asked {
-            entry.renew(claim);
-        }
-        self.put(cx, name, from, Some(entry));
-        asked
-    }
-
-    /// Asks about the claim that came while another was checked.
-    fn check_next(&mut self, cx: &mut Cx, streams: &mut Streams, name: Name, claim: Unchecked) {
-        let (id, stream) = (claim.id, claim.claim.0.stream.clone());
-        let asked = match self
-            .grants
-            .get(&name)
-            .map(|e| e.knows(&claim.claim, cx.now))
-        {
-            Some(Known::New) => self.check(cx, name, claim),
-            // The one before it did not hold, and nothing is remembered of it.
-            None if ask(cx, name, id, &claim.claim) => {
-                let entry = Entry::asked(claim, cx.now);
-                self.put(cx, name, Grant::None, Some(entry));
-                true
-            }
-            Some(Known::Held | Known::Unchecked(_) | Known::Replayed | Known::Other) | None => {
-                false
-            }
-        };
-        if !asked {
-            streams.refuse(cx, &stream, id);
-        }
-    }
-
-    /// Nothing is fed or checked for a transcoder and its job any more.
-    fn end(&mut self, cx: &mut Cx, streams: &mut Streams, name: Name) {
-        let Some(entry) = self.grants.remove(&name) else {
             return;
         };
-        for claim in entry.unchecked() {
+        let from = entry.grant();
+        for claim in end(&mut entry) {
             streams.refuse(cx, &claim.claim.0.stream, claim.id);
         }
-        let from = entry.grant();
-        self.put(cx, name, from, entry.end());
+        self.put(cx, name, from, entry);
     }
 
     /// Remembers how far it has come, and tells of it.
-    fn put(&mut self, cx: &mut Cx, (transcoder, job): Name, from: Grant, entry: Option<Entry>) {
-        let to = entry.as_ref().map_or(Grant::None, Entry::grant);
-        if let Some(entry) = entry {
+    fn put(&mut self, cx: &mut Cx, (transcoder, job): Name, from: Grant, entry: Entry) {
+        let to = entry.grant();
+        if to != Grant::None {
             self.grants.insert((transcoder, job), entry);
         }
         if from != to {
@@ -309,7 +257,7 @@ impl Feeds {
         }
     }
 
-    /// Forgets what is past and was not claimed for longest, when there is too much.
+    /// Forgets what is past, and has been for longest, when there is too much.
     fn make_room(&mut self, cx: &mut Cx) -> bool {
         if self.grants.len() < cx.config.max_claims {
             return true;
@@ -321,7 +269,7 @@ impl Feeds {
             return false;
         };
         self.grants.remove(&name);
-        self.put(cx, name, Grant::Past, None);
+        self.put(cx, name, Grant::Past, Entry::new(cx.now));
         true
     }
 

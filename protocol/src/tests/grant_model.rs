@@ -2,10 +2,11 @@
 //! who may be checked, fed and dialled.
 //!
 //! The model knows no states. It says: a claim is checked once, and only if it is newer than
-//! what has held, and to the stream of what holds; one check at a time for each transcoder
-//! and job, which counts as refused when it has no answer for [`ASK_PATIENCE`]. Only its
-//! answer grants anything, and only if neither the job was revoked nor the
-//! stream is over since it was asked for. A subscription is sent data if it came with no
+//! what has held, and to the stream of what holds, and if not too many that came from the same
+//! neighbour are being checked; nothing else is asked about it. A check counts as refused when
+//! it has no answer for [`ASK_PATIENCE`]. Only its answer grants anything, and only if neither
+//! the job was revoked nor the stream is over since it was asked for, nor has a newer one held.
+//! A subscription is sent data if it came with no
 //! claim, or with one that was granted, or is the transcoder's own, and until the job is
 //! revoked. Dialled is in the moment of a grant, at the addresses of the answer, a
 //! transcoder that is not linked and not being dialled, three times in a minute.
@@ -15,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use headwater_proto::{Message, NodeId, RequestId, SubState};
+use headwater_proto::{Message, NoRouteReason, NodeId, RequestId, SubState};
 use proptest::prelude::*;
 
 use super::desk::{Claim, Desk, address, number};
@@ -25,6 +26,8 @@ use crate::{AskId, Command, Config, DialId, Input, Output, Priority, Time, cx::A
 const PEERS: std::ops::RangeInclusive<u8> = 1..=4;
 /// The same claim may come again for this long.
 const AGAIN_MS: u64 = 10_000;
+/// Claims of one neighbour that are checked at a time.
+const CHECKS: usize = 16;
 /// Dials are counted over this long ...
 const MINUTE_MS: u64 = 60_000;
 /// ... and are at most so many.
@@ -116,8 +119,10 @@ struct Model {
     held: BTreeMap<Name, (Claim, Time)>,
     /// The greatest sequence that has held.
     newest: BTreeMap<Name, u64>,
-    checking: BTreeMap<Name, (AskId, Claim)>,
-    waiting: BTreeMap<Name, Claim>,
+    /// With the neighbour that the claim came from.
+    checking: BTreeMap<AskId, (Claim, u8)>,
+    /// Whose claim is to be checked next.
+    brought_by: u8,
     seats: BTreeMap<Seat, (RequestId, Basis)>,
     dials: BTreeMap<Name, Vec<Time>>,
     dialling: BTreeMap<DialId, Name>,
@@ -130,6 +135,8 @@ struct Wanted {
     dials: Vec<(u8, u8)>,
     /// Subscriptions that are turned away.
     refused: BTreeSet<(u8, RequestId)>,
+    /// Subscriptions for whose claim there is no room.
+    overloaded: BTreeSet<(u8, RequestId)>,
     /// Subscriptions that are told they are live.
     live: BTreeSet<(u8, RequestId)>,
     stale: u64,
@@ -169,8 +176,10 @@ impl Model {
             };
             same == *held && now.since(*since).as_millis() <= u128::from(AGAIN_MS)
         });
-        let known = |known: Option<&Claim>| known == Some(&claim);
-        let checking = self.checking.get(&name).map(|(_, claim)| claim);
+        let mut checking = self.checking.values();
+        let known = checking.any(|(known, _)| *known == claim);
+        let others = self.checking.values().filter(|(_, from)| *from == seat.0);
+        let room = others.count() < CHECKS;
         let basis = if again {
             Basis::Fed(name)
         } else if self
@@ -186,18 +195,15 @@ impl Model {
             wanted.refused.extend(branch.then_some((seat.0, request)));
             return wanted;
         } else {
-            if checking.is_none() {
+            if !known && !room {
+                wanted
+                    .overloaded
+                    .extend(branch.then_some((seat.0, request)));
+                return wanted;
+            }
+            if !known {
                 wanted.checks.push(claim);
-            } else if !known(checking) && !known(self.waiting.get(&name)) {
-                match self.waiting.get(&name).copied() {
-                    Some(other) if other.sequence >= claim.sequence => {
-                        wanted.stale = 1;
-                        return wanted;
-                    }
-                    Some(other) => self.turn_away(&mut wanted, Basis::Waits(other)),
-                    None => {}
-                }
-                self.waiting.insert(name, claim);
+                self.brought_by = seat.0;
             }
             if own {
                 Basis::Fed(name)
@@ -249,25 +255,18 @@ impl Model {
     /// What comes of the answer to a check.
     fn answer(&mut self, ask: AskId, holds: bool, now: Time) -> Wanted {
         let mut wanted = Wanted::default();
-        let mut open = self.checking.iter();
-        let Some((&name, &(_, claim))) = open.find(|(_, (of, _))| *of == ask) else {
+        let Some((claim, _)) = self.checking.remove(&ask) else {
             return wanted;
         };
-        self.checking.remove(&name);
-        if holds {
+        let name = (claim.transcoder, claim.job);
+        let newer = |newest: &u64| claim.sequence > *newest;
+        let newer = self.newest.get(&name).is_none_or(newer);
+        let held = self.held.get(&name).map(|(held, _)| held.stream);
+        if holds && newer && held.is_none_or(|held| held == claim.stream) {
             self.grant(name, claim, now, &mut wanted);
         } else {
+            wanted.stale = u64::from(holds);
             self.turn_away(&mut wanted, Basis::Waits(claim));
-        }
-        if let Some(next) = self.waiting.remove(&name) {
-            let newer = |newest: &u64| next.sequence > *newest;
-            let newer = self.newest.get(&name).is_none_or(newer);
-            let held = self.held.get(&name).map(|(claim, _)| claim.stream);
-            if newer && held.is_none_or(|held| held == next.stream) {
-                wanted.checks.push(next);
-            } else {
-                self.turn_away(&mut wanted, Basis::Waits(next));
-            }
         }
         wanted
     }
@@ -314,9 +313,9 @@ impl Model {
 
     /// Nothing that is not decided counts any more.
     fn end(&mut self, name: Name, wanted: &mut Wanted) {
-        let checking = self.checking.remove(&name).map(|(_, claim)| claim);
-        let waiting = self.waiting.remove(&name);
-        for claim in checking.into_iter().chain(waiting) {
+        let of = |claim: &Claim| (claim.transcoder, claim.job) == name;
+        let over = self.checking.extract_if(.., |_, (claim, _)| of(claim));
+        for (_, (claim, _)) in over.collect::<Vec<_>>() {
             self.turn_away(wanted, Basis::Waits(claim));
         }
         self.dialling.retain(|_, dialled| *dialled != name);
@@ -336,29 +335,13 @@ impl Model {
         }
         self.seats.retain(|(_, of), _| *of != stream);
         let of = |claim: &Claim| claim.stream == stream;
-        let names = self
-            .held
-            .iter()
-            .filter(|(_, (claim, _))| of(claim))
-            .map(|(n, _)| *n);
-        let checking = self
-            .checking
-            .iter()
-            .filter(|(_, (_, claim))| of(claim))
-            .map(|(n, _)| *n);
-        let waiting = self
-            .waiting
-            .iter()
-            .filter(|(_, claim)| of(claim))
-            .map(|(n, _)| *n);
-        for name in names
-            .chain(checking)
-            .chain(waiting)
-            .collect::<BTreeSet<_>>()
-        {
-            self.end(name, &mut wanted);
-            self.held.remove(&name);
+        let over = self.checking.extract_if(.., |_, (claim, _)| of(claim));
+        for (_, (claim, _)) in over.collect::<Vec<_>>() {
+            self.turn_away(&mut wanted, Basis::Waits(claim));
         }
+        let over = self.held.extract_if(.., |_, (claim, _)| of(claim));
+        let over: BTreeSet<_> = over.map(|(name, _)| name).collect();
+        self.dialling.retain(|_, dialled| !over.contains(dialled));
         wanted
     }
 
@@ -517,9 +500,8 @@ impl Play {
             },
             Step::Answer(which, holds) if !self.asks.is_empty() => {
                 let (ask, _) = self.asks.remove(which % self.asks.len());
-                let checking = self.model.checking.values();
-                let claim = checking.clone().find(|(of, _)| *of == ask);
-                let addresses = claim.map_or(7, |(_, claim)| claim.address);
+                let claim = self.model.checking.get(&ask);
+                let addresses = claim.map_or(7, |(claim, _)| claim.address);
                 let wanted = self.model.answer(ask, holds, now);
                 (self.desk.answer(ask, holds.then_some(addresses)), wanted)
             }
@@ -559,9 +541,8 @@ impl Play {
             match output {
                 Output::Ask { ask, question } => {
                     let claim = Desk::asked(question).expect("a broadcaster asks nothing else");
-                    let name = (claim.transcoder, claim.job);
-                    let open = self.model.checking.insert(name, (*ask, claim));
-                    assert_eq!(open, None, "one check at a time for {name:?}");
+                    let from = self.model.brought_by;
+                    self.model.checking.insert(*ask, (claim, from));
                     self.asks.push((*ask, self.desk.now));
                     seen.checks.push(claim);
                 }
@@ -648,7 +629,11 @@ fn see_answer(seen: &mut Wanted, to: &NodeId, message: &Message) {
         Message::SubAck(ack) if matches!(ack.state, SubState::Live(_)) => {
             seen.live.insert((number(to), ack.request));
         }
-        Message::NoRoute(_) | Message::Redirect(_) => panic!("{message:?}"),
+        Message::NoRoute(answer) => {
+            assert_eq!(answer.reason, NoRouteReason::Overloaded);
+            assert!(seen.overloaded.insert((number(to), answer.request)));
+        }
+        Message::Redirect(_) => panic!("{message:?}"),
         _ => {}
     }
 }

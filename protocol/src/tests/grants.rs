@@ -131,6 +131,11 @@ fn every_change_that_the_table_lists_happens() {
     see(desk.answer(ask, Some(1)));
     see(desk.claim(1, claim(8), true).1).unwrap();
     see(desk.revoke(3, 1));
+    // Two at once.
+    let ask = see(desk.claim(1, claim(9), true).1).unwrap();
+    see(desk.claim(1, claim(10), false).1).unwrap();
+    see(desk.answer(ask, Some(1)));
+    see(desk.revoke(3, 1));
     // Another needs its place.
     let other = Claim {
         transcoder: 4,
@@ -181,6 +186,25 @@ fn the_end_of_the_stream_ends_its_checks_and_grants() {
 }
 
 #[test]
+fn the_end_of_a_stream_ends_nothing_of_another_that_its_job_is_fed_with() {
+    let mut desk = desk();
+    let other = Claim {
+        stream: 1,
+        ..claim(2)
+    };
+    let ask = check(&desk.claim(1, claim(1), true).1);
+    let late = check(&desk.claim(2, other, false).1);
+    desk.answer(ask, Some(1));
+
+    let over = desk.finish(1);
+
+    assert_eq!(changes(&over), [(Grant::Renewed, Grant::Held)]);
+    assert_eq!(changes(&desk.answer(late, Some(1))), []);
+    assert_eq!(fed(&desk.append(0)), [(1, Priority::Feed)]);
+    assert_eq!(turned_away(&desk.revoke(3, 1)), [1]);
+}
+
+#[test]
 fn a_replay_is_told_from_the_same_claim_by_another_way() {
     let mut desk = desk();
     let ask = check(&desk.claim(1, claim(5), true).1);
@@ -222,30 +246,90 @@ fn nobody_is_fed_on_a_claim_that_was_not_his() {
         forged: true,
         ..claim(2)
     };
-    let (_, waits) = desk.claim(2, forged, true);
-    assert_eq!(checks(&waits), [], "one at a time");
+    let false_one = check(&desk.claim(2, forged, true).1);
 
-    let granted = desk.answer(true_one, Some(1));
+    desk.answer(true_one, Some(1));
 
     assert_eq!(fed(&desk.append(0)), [(1, Priority::Feed)]);
-    let refused = desk.answer(check(&granted), None);
+    let refused = desk.answer(false_one, None);
     assert_eq!(turned_away(&refused), [2]);
     assert_eq!(changes(&refused), [(Grant::Renewed, Grant::Held)]);
     assert_eq!(fed(&desk.append(0)), [(1, Priority::Feed)]);
 }
 
+/// Checks of claims that were made up take as long as they like, and more come all the
+/// while.
 #[test]
-fn a_claim_that_a_newer_one_overtook_is_not_waited_for() {
+fn claims_that_were_made_up_delay_no_other() {
     let mut desk = desk();
-    check(&desk.claim(1, claim(1), false).1);
-    desk.claim(1, claim(2), true);
+    let made_up = |sequence| Claim {
+        forged: true,
+        ..claim(u64::MAX - sequence)
+    };
+    for sequence in 0..50 {
+        let branch = sequence % 2 == 0;
+        desk.claim(2, made_up(sequence), branch);
+        // Also by way of the relay that the true one comes from, but not so fast.
+        if sequence % 10 == 0 {
+            desk.claim(1, made_up(sequence + 100), false);
+        }
+    }
 
-    let (_, newer) = desk.claim(2, claim(3), true);
+    let ask = check(&desk.claim(1, claim(1), true).1);
+    let granted = desk.answer(ask, Some(1));
 
-    assert_eq!(turned_away(&newer), [1]);
+    assert_eq!(changes(&granted), [(Grant::Asked, Grant::Renewed)]);
+    assert_eq!(dials(&granted).len(), 1);
+    assert_eq!(fed(&desk.append(0)), [(1, Priority::Feed)]);
+    desk.claim(2, made_up(200), false);
+    let ask = check(&desk.claim(1, claim(2), false).1);
+    assert_eq!(changes(&desk.answer(ask, Some(1))), []);
+}
+
+#[test]
+fn one_neighbour_has_few_claims_checked_at_a_time_whosever_they_are() {
+    let mut desk = desk();
+    let of_others = |number: u64| Claim {
+        transcoder: 3 + u8::try_from(number % 5).unwrap(),
+        job: number,
+        ..claim(1)
+    };
+    let mut open = Vec::new();
+    for number in 0..40 {
+        open.extend(checks(&desk.claim(1, of_others(number), false).1));
+    }
+    assert_eq!(open.len(), 16);
+    let (_, outputs) = desk.claim(1, of_others(40), true);
+    let refused = |output: &Output| match output {
+        Output::Send {
+            message: Message::NoRoute(answer),
+            ..
+        } => Some(answer.reason),
+        _ => None,
+    };
+    let refused: Vec<_> = outputs.iter().filter_map(refused).collect();
+    assert_eq!(refused, [headwater_proto::NoRouteReason::Overloaded]);
+
+    desk.answer(open[3].0, None);
+
+    check(&desk.claim(1, of_others(40), true).1);
+    check(&desk.claim(2, of_others(41), true).1);
+}
+
+#[test]
+fn a_claim_that_holds_after_a_newer_one_did_is_a_replay() {
+    let mut desk = desk();
+    let older = check(&desk.claim(1, claim(1), true).1);
+    let newer = check(&desk.claim(2, claim(2), true).1);
+    desk.answer(newer, Some(1));
+
     let stale = desk.node.stats().stale_claims;
-    desk.claim(1, claim(2), true);
+    let late = desk.answer(older, Some(1));
+
+    assert_eq!(turned_away(&late), [1]);
+    assert_eq!(dials(&late), []);
     assert_eq!(desk.node.stats().stale_claims, stale + 1);
+    assert_eq!(fed(&desk.append(0)), [(2, Priority::Feed)]);
 }
 
 #[test]
