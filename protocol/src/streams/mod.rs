@@ -413,8 +413,10 @@ impl Streams {
         if hops_left == 0 || child.is_standby() {
             return no_route(NoRouteReason::HopLimit);
         }
+        // Claims are few, and a second passes before the next: the broadcaster may be back.
         if let Some((failure, until)) = self.negatives.get(id)
             && *until > cx.now
+            && claim.is_none()
         {
             return Err(*failure);
         }

@@ -105,6 +105,25 @@ fn a_claim_that_is_lost_behind_a_feeding_relay_is_made_again() {
     world.assert_whole(2, &stream, 0..8);
 }
 
+/// A relay knows for a while that a broadcaster does not have a stream, from others who
+/// asked. A claim is passed on all the same: nobody makes many, and the broadcaster may be
+/// back since.
+#[test]
+fn a_claim_is_not_turned_away_for_what_others_were_told() {
+    let mut world = network();
+    let stream = world.manifest(0).source();
+    world.subscribe(3, &stream);
+    world.run(100);
+    let told = world.sent(1, 3, |m| matches!(m, Message::NotFound(_)));
+    assert!(told > 0, "the relay knows that it is not there");
+
+    world.publish();
+    world.start_job(2, 1, &stream);
+    world.run(100);
+
+    assert!(checked(&world, 1) > 0);
+}
+
 #[test]
 fn a_direct_link_that_is_slower_than_the_relays_is_not_taken() {
     let mut world = network();

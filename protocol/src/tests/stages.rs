@@ -142,7 +142,7 @@ fn a_job_whose_claim_is_refused_keeps_no_other_from_its_stream() {
     let stream = world.publish();
     world.start_job(2, 1, &stream);
     world.start_job(2, 2, &stream);
-    world.run(8_000);
+    world.run(2_000);
     world.stream(&stream, 0..2);
 
     assert!(claims_of(&world, 2, 1) > 0);
