@@ -65,6 +65,17 @@ pub struct Line {
     pub out: DirIx,
 }
 
+/// From whom a broadcast comes to a host.
+#[derive(Debug, Clone, Copy)]
+pub struct Source {
+    /// Which.
+    pub broadcast: u32,
+    /// From whom.
+    pub parent: HostIx,
+    /// Since when.
+    pub since: Time,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Host {
@@ -92,8 +103,8 @@ pub struct Host {
     pub backlog: VecDeque<Event>,
     /// Sessions that are open.
     pub sessions: Vec<u32>,
-    /// By broadcast: from whom it comes.
-    pub parents: Vec<(u32, HostIx)>,
+    /// From whom broadcasts come.
+    pub parents: Vec<Source>,
     /// The broadcast whose source it transcodes, and how often it has claimed it.
     pub job: Option<(u32, u64)>,
     /// The ledger has taken the job from it.
@@ -278,15 +289,27 @@ impl Host {
     /// From whom a broadcast comes.
     #[must_use]
     pub fn parent(&self, broadcast: u32) -> Option<HostIx> {
-        let found = self.parents.iter().find(|(b, _)| *b == broadcast);
-        found.map(|(_, parent)| *parent)
+        self.source(broadcast).map(|source| source.parent)
     }
 
-    /// Notes from whom a broadcast comes.
-    pub fn set_parent(&mut self, broadcast: u32, parent: Option<HostIx>) {
-        self.parents.retain(|(b, _)| *b != broadcast);
-        self.parents
-            .extend(parent.map(|parent| (broadcast, parent)));
+    /// From whom a broadcast comes, and since when.
+    #[must_use]
+    pub fn source(&self, broadcast: u32) -> Option<Source> {
+        let mut sources = self.parents.iter();
+        sources.find(|s| s.broadcast == broadcast).copied()
+    }
+
+    /// Notes from whom a broadcast comes now.
+    pub fn set_parent(&mut self, broadcast: u32, parent: Option<HostIx>, now: Time) {
+        if self.parent(broadcast) == parent {
+            return;
+        }
+        self.parents.retain(|source| source.broadcast != broadcast);
+        self.parents.extend(parent.map(|parent| Source {
+            broadcast,
+            parent,
+            since: now,
+        }));
     }
 }
 

@@ -115,6 +115,12 @@ pub(crate) fn sent(asks: &mut Vec<Ask>, message: &Message) -> Option<(Rule, &'st
     requests::sent(asks, message)
 }
 
+/// Whether a subscription asks for a stream that its sender has asked for already; `own` are
+/// its sender's requests.
+pub(crate) fn asks_again(own: &[Ask], message: &Message) -> bool {
+    requests::asks_again(own, message)
+}
+
 /// Notes that a message has arrived; `own` are its sender's requests.
 pub(crate) fn arrived(own: &mut Vec<Ask>, message: &Message, now: Time) {
     requests::arrived(own, message, now);

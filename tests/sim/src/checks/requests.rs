@@ -115,6 +115,16 @@ pub(super) fn whose(message: &Message) -> Whose {
     }
 }
 
+/// See [`super::asks_again`].
+pub(super) fn asks_again(asks: &[Ask], message: &Message) -> bool {
+    let Side::Asks(_, AskKind::Stream) = side(message) else {
+        return false;
+    };
+    let same = |ask: &&Ask| ask.kind == AskKind::Stream && ask.stream == stream(message);
+    let over = |ask: &Ask| matches!(ask.state, State::Ended { .. });
+    asks.iter().filter(same).any(|ask| !over(ask))
+}
+
 /// A message is sent; `asks` is the list that [`whose`] says. Returns what is wrong.
 pub(super) fn sent(asks: &mut Vec<Ask>, message: &Message) -> Option<(Rule, &'static str)> {
     match side(message) {

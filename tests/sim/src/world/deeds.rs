@@ -234,7 +234,7 @@ impl World {
             .hosts
             .iter()
             .filter(|host| host.is_up())
-            .flat_map(|host| host.parents.iter().map(|(_, parent)| *parent))
+            .flat_map(|host| host.parents.iter().map(|source| source.parent))
             .filter(|parent| self.hosts[parent.at()].is_up())
             .filter(|parent| parent.0 >= self.scenario.broadcasters)
             .collect();

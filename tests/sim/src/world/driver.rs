@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use headwater_proto::{NodeId, NodeStatus, Signed, StreamId};
 use headwater_protocol::{
-    Answer, AskId, Delivery, Event as Observed, Input, Output, Question, Reply,
+    Answer, AskId, Delivery, Event as Observed, Input, Output, Question, Reply, Time,
 };
 
 use super::{Why, World};
@@ -182,9 +182,9 @@ impl World {
             return;
         };
         let parent = to.and_then(|to| self.find(to));
-        self.hosts[host.at()].set_parent(broadcast, parent);
+        self.hosts[host.at()].set_parent(broadcast, parent, self.now);
         self.feeders_changed(host);
-        if self.in_loop(host, broadcast) {
+        if self.in_loop(host, broadcast).is_some() {
             self.measure.passing_loops += 1;
             let event = super::Event::CheckLoop(host, broadcast);
             self.events.push(self.now() + LOOP, event);
@@ -192,28 +192,31 @@ impl World {
     }
 
     pub(super) fn check_loop(&mut self, host: HostIx, broadcast: u32) {
-        if self.in_loop(host, broadcast) {
+        // One of which a host has changed its parent since is another.
+        let since = self.in_loop(host, broadcast);
+        if since.is_some_and(|since| since + LOOP <= self.now()) {
             let seen = || format!("is its own parent's descendant for {LOOP:?}");
             self.checks.breach(self.now(), host, Rule::Loop, seen);
         }
     }
 
-    /// Whether following parents leads back to a host; hostile and dead ones end the way.
-    fn in_loop(&self, host: HostIx, broadcast: u32) -> bool {
-        let mut at = host;
+    /// Since when following parents leads back to a host, if it does; hostile and dead ones
+    /// end the way.
+    fn in_loop(&self, host: HostIx, broadcast: u32) -> Option<Time> {
+        let (mut at, mut since) = (host, Time::default());
         for _ in 0..self.hosts.len() {
-            match self.hosts[at.at()].parent(broadcast) {
-                Some(next) if next == host => return true,
-                Some(next)
-                    if self.hosts[next.at()].is_up() && self.hosts[next.at()].is_honest() =>
-                {
-                    at = next;
-                }
-                _ => return false,
+            let source = self.hosts[at.at()].source(broadcast)?;
+            since = since.max(source.since);
+            at = source.parent;
+            if at == host {
+                return Some(since);
+            }
+            if !self.hosts[at.at()].is_up() || !self.hosts[at.at()].is_honest() {
+                return None;
             }
         }
         // A loop further up, which its own members report.
-        false
+        None
     }
 }
 

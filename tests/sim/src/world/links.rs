@@ -305,9 +305,9 @@ impl World {
             // Who was named in a Redirect may be asked whatever the distance.
             let strict = sender.roles.relayer && !sender.was_named(&peer);
             // Who wants the stream itself asks in its own name, whatever made it ask; and
-            // who asks his parent again asks for all his children.
-            let again = matches!(m, Message::Sub(sub)
-                if self.broadcast(&sub.stream).and_then(|b| sender.parent(b)) == Some(to));
+            // who asks again asks for all his children.
+            let own = self.net.get(back).map_or(&[][..], |dir| &dir.asks);
+            let again = checks::asks_again(own, m);
             let passes_on = sender.sessions.is_empty() && !again;
             let passing = self.passing.as_ref().filter(|_| passes_on);
             wrong = checks::route(&sender.id, strict, &peer, m, passing);

@@ -10,7 +10,7 @@ use super::World;
 use crate::{
     checks::{self, Rule},
     histogram::Histogram,
-    host::HostIx,
+    host::{HostIx, Source},
     measure::Tree,
 };
 
@@ -162,7 +162,7 @@ impl World {
             }
         }
         for (ix, host) in (0..).map(HostIx).zip(&self.hosts) {
-            for (broadcast, _) in host.parents.iter().filter(|_| host.is_up()) {
+            for Source { broadcast, .. } in host.parents.iter().filter(|_| host.is_up()) {
                 let watches =
                     |number: &u32| self.sessions[*number as usize].broadcast == *broadcast;
                 tree.members += 1;

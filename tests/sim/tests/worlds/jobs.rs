@@ -105,6 +105,28 @@ fn jobs_are_fed_again_soon_after_their_broadcaster_goes_on() {
 }
 
 #[test]
+fn nodes_that_look_for_broadcasters_that_are_away_keep_to_the_rules() {
+    // Relays that lost the same stream ask each other over and over: loops come and go, and
+    // each renews what it asked for when another asks it for more.
+    for (seed, nodes, broadcasters, transcoders) in [(1, 180, 10, 60), (30, 60, 6, 30)] {
+        let world = run(Scenario {
+            seed,
+            nodes,
+            broadcasters,
+            transcoders,
+            viewers: Some(if nodes == 60 { 20 } else { 40 }),
+            nat: 30,
+            duration: "14s".parse().expect("a span"),
+            faults: vec!["broadcaster:100%@5s+20s".parse().expect("a fault")],
+            ..Scenario::default()
+        });
+
+        let breaches = &world.checks.kept;
+        assert!(breaches.is_empty(), "{breaches:#?}");
+    }
+}
+
+#[test]
 fn jobs_that_are_taken_and_given_back_are_fed_again() {
     let report = jobs(&["revoke:100%@10s+5s", "revoke:50%@18s+200ms"], 30);
 
