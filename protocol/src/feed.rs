@@ -48,6 +48,9 @@ impl Feeds {
         sub: TranscodeSub,
     ) {
         cx.stats.claims_in += 1;
+        if let Some(link) = cx.links.get_mut(&from) {
+            link.used = cx.now;
+        }
         cx.stats.subs_in += u64::from(sub.branch);
         if sub.claim.stream.node == cx.me {
             self.at_broadcaster(cx, streams, from, sub);
@@ -63,6 +66,13 @@ impl Feeds {
             .range(all)
             .find(|(_, entry)| entry.fed() == Some(stream))
             .map(|((_, job), _)| *job)
+    }
+
+    /// Whether a transcoder has a claim that is checked here or holds: it is fed, or may be.
+    pub(crate) fn may_feed(&self, transcoder: &NodeId) -> bool {
+        let all = (*transcoder, JobId(u64::MIN))..=(*transcoder, JobId(u64::MAX));
+        let mut entries = self.grants.range(all);
+        entries.any(|(_, entry)| entry.grant() != Grant::Past)
     }
 
     /// The driver's answer on a claim: the addresses to dial, or `None` for refused.
@@ -328,7 +338,7 @@ impl Feeds {
         let request = cx.request_id();
         if let Some(link) = cx.links.get_mut(&next) {
             // Nothing is owed on it, but an answer would be no violation.
-            link.close(request);
+            link.close(request, cx.now);
         }
         cx.stats.claims_out += 1;
         let message = Message::from(TranscodeSub {

@@ -60,6 +60,8 @@ pub(crate) struct LinkState {
     pub(crate) passed: Rate,
     /// Routed requests of the neighbour that wait here.
     pub(crate) requests: usize,
+    /// When something was last asked over it, or a subscription or request on it ended.
+    pub(crate) used: Time,
     closed: VecDeque<RequestId>,
 }
 
@@ -110,12 +112,19 @@ impl LinkState {
             asked: Rate::default(),
             passed: Rate::default(),
             requests: 0,
+            used: now,
             closed: VecDeque::new(),
         }
     }
 
+    /// Whether no subscription and no routed request of the neighbour is on it.
+    pub(crate) const fn carries_nothing(&self) -> bool {
+        self.up.is_empty() && self.down.is_empty() && self.requests == 0
+    }
+
     /// Remembers that a request of ours has ended.
-    pub(crate) fn close(&mut self, request: RequestId) {
+    pub(crate) fn close(&mut self, request: RequestId, now: Time) {
+        self.used = now;
         if self.closed.len() == CLOSED_KEPT {
             self.closed.pop_front();
         }
@@ -230,11 +239,9 @@ impl Links {
     /// relayer first, and that was quiet for longest. It has to have been quiet for a
     /// while unless `now_or_never`; a relayer's goes for one that is needed only.
     pub(crate) fn least_needed(&self, now_or_never: bool, now: Time) -> Option<NodeId> {
-        let idle =
-            |link: &LinkState| link.up.is_empty() && link.down.is_empty() && link.requests == 0;
         let quiet = |link: &LinkState| now.since(link.heard) > QUIET;
         self.iter()
-            .filter(|(_, link)| idle(link))
+            .filter(|(_, link)| link.carries_nothing())
             .filter(|(_, link)| now_or_never || (quiet(link) && !link.roles.relayer))
             .min_by_key(|(_, link)| (link.roles.relayer, link.heard))
             .map(|(peer, _)| *peer)

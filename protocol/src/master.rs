@@ -205,6 +205,16 @@ impl Masters {
         self.seek(cx, manifest);
     }
 
+    /// Whether a neighbour follows a master playlist here, or one is followed at it.
+    pub(crate) fn concern(&self, peer: &NodeId) -> bool {
+        self.table.values().any(|master| {
+            let mut followers = master.followers.keys();
+            let lease = master.lease.as_ref();
+            lease.is_some_and(|lease| lease.peer == *peer)
+                || followers.any(|(follower, _)| follower == peer)
+        })
+    }
+
     /// Whether a request of ours waits here for an answer.
     pub(crate) fn contains(&self, request: RequestId) -> bool {
         self.asked.contains_key(&request)
@@ -507,7 +517,7 @@ impl Masters {
         let lease = self.table.get_mut(&manifest)?.lease.take()?;
         self.asked.remove(&lease.request);
         if let Some(link) = cx.links.get_mut(&lease.peer) {
-            link.close(lease.request);
+            link.close(lease.request, cx.now);
         }
         Some(lease.peer)
     }

@@ -84,7 +84,11 @@ impl Node {
                     let asks = asks(&message);
                     let times = match asks {
                         Asks::Nothing => 0,
-                        Asks::Work | Asks::Answer(_) => link.asked.count(self.cx.now),
+                        Asks::Work => link.asked.count(self.cx.now),
+                        Asks::Answer(_) => {
+                            link.used = self.cx.now;
+                            link.asked.count(self.cx.now)
+                        }
                     };
                     self.cx.stats.messages_in += 1;
                     let most = self.cx.config.max_requests_per_second;
@@ -156,6 +160,25 @@ impl Node {
     #[must_use]
     pub fn open_questions(&self) -> usize {
         self.cx.open_asks()
+    }
+
+    /// Since when a link has carried nothing that anybody waits for; `None` while it does,
+    /// and when there is no such link.
+    ///
+    /// What counts is what either side has asked of the other: subscriptions, routed
+    /// requests, followed master playlists; and that a job needs the link, or something
+    /// here waits for a way to the neighbour. When that is long ago, a link that the driver
+    /// does not keep for routing is of no use.
+    #[must_use]
+    pub fn idle_since(&self, peer: &NodeId) -> Option<Time> {
+        let link = self.cx.links.get(peer)?;
+        let used = !link.carries_nothing()
+            || self.requests.wait_for(peer)
+            || self.masters.concern(peer)
+            || self.feeds.may_feed(peer)
+            || self.streams.works_for(peer)
+            || self.is_looked_for(peer);
+        (!used).then_some(link.used)
     }
 
     /// Broadcasts whose master playlist is made, followed or kept.

@@ -140,11 +140,12 @@ impl Pending {
             && let Some(link) = cx.links.get_mut(&peer)
         {
             link.requests = link.requests.saturating_sub(1);
+            link.used = cx.now;
         }
         // Their answers may still be under way.
         for peer in &self.tried {
             if let Some(link) = cx.links.get_mut(peer) {
-                link.close(request);
+                link.close(request, cx.now);
             }
         }
     }
@@ -248,6 +249,11 @@ impl Requests {
             }
             self.ask_next(cx, request);
         }
+    }
+
+    /// Whether a neighbour was asked and has not answered.
+    pub(crate) fn wait_for(&self, peer: &NodeId) -> bool {
+        self.table.values().any(|p| p.open.contains(peer))
     }
 
     pub(crate) fn contains(&self, request: RequestId) -> bool {

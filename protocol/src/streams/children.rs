@@ -273,6 +273,7 @@ impl Stream {
         };
         if let Some(link) = cx.links.get_mut(&name.0) {
             link.down.remove(name.1);
+            link.used = cx.now;
         }
         if let Some((transcoder, job)) = child.feed {
             feed_event(cx, transcoder, job, child.peer, false);

@@ -275,7 +275,7 @@ impl Stream {
         let request = cx.request_id();
         if let Some(link) = cx.links.get_mut(&next) {
             // Nothing is owed on it, but an answer would be no violation.
-            link.close(request);
+            link.close(request, cx.now);
         }
         cx.stats.claims_out += 1;
         let message = Message::from(TranscodeSub {

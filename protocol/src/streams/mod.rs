@@ -85,6 +85,13 @@ impl Streams {
         streams.any(|stream| stream.id.node == *owner && !stream.is_live())
     }
 
+    /// Whether a job here takes a stream of that node, whose own link is tried again and
+    /// again.
+    pub(crate) fn works_for(&self, owner: &NodeId) -> bool {
+        let mut streams = self.table.values();
+        streams.any(|stream| stream.id.node == *owner && stream.claims.lead().is_some())
+    }
+
     // ---- commands ------------------------------------------------------------------
 
     pub(crate) fn publish(&mut self, cx: &mut Cx, id: StreamId) -> Result<(), CommandError> {

@@ -393,7 +393,7 @@ impl Upstream {
         parent.gaps.clear();
         if let Some(link) = cx.links.get_mut(&peer) {
             link.up.remove(old);
-            link.close(old);
+            link.close(old, cx.now);
             link.up.insert(request, key);
         }
         self.send_sub(cx, stream, peer, request, from, role);
@@ -454,7 +454,7 @@ impl Upstream {
 pub(super) fn close_up(cx: &mut Cx, peer: NodeId, request: RequestId, cancel: bool) {
     if let Some(link) = cx.links.get_mut(&peer) {
         link.up.remove(request);
-        link.close(request);
+        link.close(request, cx.now);
         if cancel {
             let message = Message::Cancel(headwater_proto::Cancel { request });
             cx.send(peer, message, Priority::Control);

@@ -15,6 +15,7 @@ mod fuzz;
 mod grant_model;
 mod grants;
 mod hostile;
+mod idle;
 mod lookups;
 mod masters;
 mod model;
