@@ -122,6 +122,10 @@ pub struct Host {
     /// What its node is configured with when it starts.
     pub config: Arc<Config>,
     lines: Vec<Line>,
+    /// Neighbours to which its node wanted a link that its driver did not.
+    pub sought: Vec<HostIx>,
+    /// When its driver looks which of those are spare.
+    pub spare_look: Option<Time>,
     /// Nodes that Redirects have named to it, the newest last.
     named: VecDeque<NodeId>,
 }
@@ -180,6 +184,8 @@ impl Host {
             seed: [0; 32],
             config,
             lines: Vec::new(),
+            sought: Vec::new(),
+            spare_look: None,
             named: VecDeque::new(),
         }
     }
@@ -195,6 +201,7 @@ impl Host {
         self.granted.clear();
         self.lost.clear();
         self.named.clear();
+        self.spare_look = None;
     }
 
     /// Reads what is looked at when something happens to it.
@@ -265,11 +272,14 @@ impl Host {
             .lines
             .binary_search_by_key(&tag, |line| line.tag)
             .ok()?;
-        Some(self.lines.remove(found))
+        let line = self.lines.remove(found);
+        self.sought.retain(|sought| *sought != line.peer);
+        Some(line)
     }
 
     /// Removes all links.
     pub fn take_lines(&mut self) -> Vec<Line> {
+        self.sought.clear();
         std::mem::take(&mut self.lines)
     }
 

@@ -73,6 +73,8 @@ pub struct Measure {
     pub nacks: u64,
     /// Links that cores have closed.
     pub disconnects: u64,
+    /// Links that drivers closed because nothing used them.
+    pub spare_links_closed: u64,
     /// Lookups that cores wanted.
     pub lookups: u64,
     /// Dials that cores wanted.

@@ -100,6 +100,8 @@ pub struct Report {
     pub dials: u64,
     /// See `redirects`.
     pub lookups: u64,
+    /// Links that drivers closed because nothing used them.
+    pub spare_links_closed: u64,
     /// See `redirects`.
     pub nacks: u64,
     /// Answers that came, of those asked for, in the status workload.
@@ -194,6 +196,7 @@ impl Report {
             redirects: m.redirects,
             dials: m.dials,
             lookups: m.lookups,
+            spare_links_closed: m.spare_links_closed,
             nacks: m.nacks,
             answered_ratio: ratio(m.statuses, m.status_asked),
             violations: m.violations,

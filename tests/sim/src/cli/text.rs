@@ -81,8 +81,8 @@ pub(super) fn report(report: &Report) -> String {
     line(
         "cores wanted",
         format!(
-            "{} redirects, {} dials, {} lookups, {} repairs",
-            report.redirects, report.dials, report.lookups, report.nacks
+            "{} redirects, {} dials, {} lookups, {} repairs; {} spare links closed",
+            report.redirects, report.dials, report.lookups, report.nacks, report.spare_links_closed
         ),
     );
     line(

@@ -26,6 +26,10 @@ const LOOKUP_WAYS: u64 = 6;
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// A driver looks for new neighbours about this long after it lost one, in ms.
 const MAINTAIN_MS: u64 = 1_000;
+/// A link that only the node wanted is closed when nothing has used it for this long.
+const SPARE_AFTER: Duration = Duration::from_mins(1);
+/// A driver looks this often for such links, while there are any that may become spare.
+const SPARE_LOOK: Duration = Duration::from_secs(5);
 /// One-way latency in microseconds at each tenth of all links, for
 /// [`Distance::Internet`].
 const INTERNET: [u64; 11] = [
@@ -110,11 +114,15 @@ impl World {
             Why::Driver if meet => self.connect(from, to, None, latency_us),
             Why::Driver if linked => {}
             Why::Driver => self.maintain_soon(from),
-            Why::Core(dial) if meet => self.connect(from, to, Some(dial), latency_us),
+            Why::Core(dial) if meet => {
+                self.connect(from, to, Some(dial), latency_us);
+                self.sought(from, to);
+            }
             Why::Core(dial) => self.input(from, Input::DialFailed { dial }),
             Why::Lookup(ask) => {
                 if meet {
                     self.connect(from, to, None, latency_us);
+                    self.sought(from, to);
                 }
                 let answer = Answer::Lookup;
                 self.input(from, Input::Answer { ask, answer });
@@ -514,6 +522,76 @@ impl World {
         if missing {
             self.maintain_soon(host);
         }
+    }
+
+    /// A link was made because a node wanted it.
+    fn sought(&mut self, host: HostIx, peer: HostIx) {
+        if self.line_of(host, peer).is_some() {
+            self.hosts[host.at()].sought.push(peer);
+            if self.hosts[host.at()].spare_look.is_none() {
+                self.look_for_spare(host);
+            }
+        }
+    }
+
+    fn look_for_spare(&mut self, host: HostIx) {
+        let at = self.now + SPARE_LOOK;
+        self.hosts[host.at()].spare_look = Some(at);
+        self.events.push(at, Event::CloseSpare(host));
+    }
+
+    /// Closes the links that a node wanted and has not used for a while, but for those that
+    /// its driver would make.
+    pub(super) fn close_spare(&mut self, host: HostIx) {
+        let h = &mut self.hosts[host.at()];
+        // One that is not due is of before it was started anew.
+        if h.spare_look.is_none_or(|at| at > self.now) {
+            return;
+        }
+        h.spare_look = None;
+        let mut idle = Vec::new();
+        h.sought.retain(|peer| {
+            let since = h.node.idle_since(&self.badges[peer.at()].id);
+            let spare = since.is_some_and(|since| self.now.since(since) >= SPARE_AFTER);
+            if spare {
+                idle.push(*peer);
+            }
+            !spare
+        });
+        if !h.sought.is_empty() {
+            self.look_for_spare(host);
+        }
+        for peer in idle {
+            if let Some(line) = self.line_of(host, peer)
+                && !self.keeps(host, peer)
+            {
+                self.measure.spare_links_closed += 1;
+                self.forget(host, peer, line.out);
+            }
+        }
+    }
+
+    /// Whether a driver would make a link to a neighbour if there were none.
+    fn keeps(&self, host: HostIx, peer: HostIx) -> bool {
+        if self.scenario.topology != Topology::Kademlia {
+            return self.planned(host).contains(&peer);
+        }
+        if !self.hosts[peer.at()].roles.relayer {
+            return false;
+        }
+        let prefix = self.hosts[host.at()].prefix;
+        let is_near = || {
+            let alive = |other: HostIx| other != host && self.hosts[other.at()].is_up();
+            self.space.nearest(prefix, NEAREST, alive).contains(&peer)
+        };
+        let in_bucket = || {
+            let mut buckets = self.space.buckets(prefix);
+            let bucket = buckets.find(|bucket| bucket.iter().any(|(_, other)| *other == peer));
+            let others = bucket.into_iter().flatten().map(|(_, other)| *other);
+            let linked = others.filter(|other| self.line_of(host, *other).is_some());
+            linked.count() <= PER_BUCKET
+        };
+        is_near() || (self.hosts[host.at()].roles.relayer && in_bucket())
     }
 
     fn planned(&self, host: HostIx) -> Vec<HostIx> {

@@ -65,6 +65,8 @@ pub enum Event {
     LateSend(u32),
     /// A host's driver looks after its links.
     Maintain(HostIx),
+    /// A host's driver looks for links that are spare.
+    CloseSpare(HostIx),
     /// A hostile host's turn.
     Mischief(HostIx),
     /// A broadcast's next part is complete.
@@ -381,6 +383,7 @@ impl World {
                 }
             }
             Event::Maintain(host) => self.maintain(host),
+            Event::CloseSpare(host) => self.close_spare(host),
             Event::Mischief(host) => self.mischief(host),
             Event::Part(broadcast) => self.publish(broadcast),
             Event::Deed(number) => self.deed(number),
@@ -407,6 +410,7 @@ impl World {
             Event::Written(dir) => self.net.get(dir).map(|dir| dir.from),
             Event::Wake(host)
             | Event::Maintain(host)
+            | Event::CloseSpare(host)
             | Event::Mischief(host)
             | Event::Heard { host, .. } => Some(host),
             Event::Late(late) => self.late.get(late).map(|(host, ..)| *host),

@@ -8,3 +8,4 @@ mod hostile;
 mod jobs;
 mod schedules;
 mod shapes;
+mod spare_links;
