@@ -160,7 +160,15 @@ async fn start(
     };
     let (net, events) = net::start(config, tasks, stop.clone()).await.unwrap();
     // No question is asked without jobs.
-    let (core, _) = driver::start(node, net.clone(), events, None, tasks, stop.clone());
+    let (core, _) = driver::start(
+        node,
+        net.clone(),
+        events,
+        None,
+        net::SPARE_AFTER,
+        tasks,
+        stop.clone(),
+    );
     Running { net, core }
 }
 

@@ -3,9 +3,12 @@
 
 mod sink;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
 
-use headwater_proto::{ManifestId, MasterPlaylist, Signed, StreamId};
+use headwater_proto::{ManifestId, MasterPlaylist, NodeId, Signed, StreamId};
 use headwater_protocol::{
     Answer, AskId, Command, CommandError, CommandId, Delivery, Event, Failure, Input, Link, Node,
     Output, Question, Reply, Stats, StreamView, record::Recorder,
@@ -29,6 +32,8 @@ const QUESTIONS: usize = 256;
 pub const RECORDED_AS: u32 = 0;
 /// Inputs taken in one round before timers are looked at again.
 const INPUTS_PER_ROUND: usize = 64;
+/// Looks at a link until it counts as one that nothing uses.
+const LOOKS: u32 = 6;
 
 /// What is known of a followed master playlist.
 #[derive(Debug, Clone, Default)]
@@ -169,12 +174,15 @@ impl Core {
     }
 }
 
-/// Starts the core's task. Questions of the core come on the returned receiver.
+/// Starts the core's task. Questions of the core come on the returned receiver. Links that
+/// this node has dialled, and that nothing has used for `spare_after`, are closed unless
+/// the overlay needs them.
 pub fn start(
     node: Node,
     net: NetHandle,
     events: mpsc::Receiver<NetEvent>,
     recorder: Option<Recorder>,
+    spare_after: Duration,
     tasks: &tokio_util::task::TaskTracker,
     stop: CancellationToken,
 ) -> (Core, mpsc::Receiver<Ask>) {
@@ -190,6 +198,8 @@ pub fn start(
         streams: BTreeMap::new(),
         masters: BTreeMap::new(),
         recorder,
+        dialled: BTreeSet::new(),
+        spare_after,
         inputs: VecDeque::new(),
     };
     tasks.spawn(driver.run(incoming, events, stop));
@@ -217,6 +227,9 @@ struct Driver {
     streams: BTreeMap<StreamId, Consumers>,
     masters: BTreeMap<ManifestId, watch::Sender<MasterState>>,
     recorder: Option<Recorder>,
+    /// Neighbours that this node has dialled.
+    dialled: BTreeSet<NodeId>,
+    spare_after: Duration,
     /// What the core is given next: one thing at a time, so that a recording tells what
     /// came of each.
     inputs: VecDeque<Input>,
@@ -229,7 +242,9 @@ impl Driver {
         mut events: mpsc::Receiver<NetEvent>,
         stop: CancellationToken,
     ) {
-        let mut sweep = tokio::time::interval(std::time::Duration::from_secs(1));
+        let mut sweep = tokio::time::interval(Duration::from_secs(1));
+        let mut look = tokio::time::interval(self.spare_after / LOOKS);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let wake = self.node.poll_timeout().map(|deadline| deadline.at);
             // Local work first: what people on this machine want bounds what the network
@@ -245,6 +260,7 @@ impl Driver {
                     None => break,
                 },
                 _ = sweep.tick() => self.sweep(),
+                _ = look.tick() => self.close_spare(),
                 () = clock::sleep_until(wake) => self.input(Input::Timeout),
             }
             for _ in 1..INPUTS_PER_ROUND {
@@ -366,6 +382,21 @@ impl Driver {
         }
     }
 
+    /// Has links closed that nothing uses any more.
+    fn close_spare(&self) {
+        let now = clock::now();
+        let is_spare = |peer: &&NodeId| {
+            let since = self.node.idle_since(peer);
+            since.is_some_and(|since| now.since(since) >= self.spare_after)
+        };
+        let spare: Vec<_> = self.dialled.iter().filter(is_spare).copied().collect();
+        if !spare.is_empty()
+            && let Err(error) = self.net.close_spare(spare)
+        {
+            debug!(%error, "spare links are looked at later");
+        }
+    }
+
     fn event(&mut self, event: NetEvent) {
         let input = match event {
             NetEvent::Connected {
@@ -373,8 +404,11 @@ impl Driver {
                 roles,
                 credit,
                 dial,
-                ..
+                outbound,
             } => {
+                if outbound {
+                    self.dialled.insert(peer);
+                }
                 let dial = dial.map(headwater_protocol::DialId);
                 let link = Link {
                     roles,
@@ -384,7 +418,10 @@ impl Driver {
                 Input::Connected { peer, link }
             }
             NetEvent::Addresses { peer, addresses } => Input::Addresses { peer, addresses },
-            NetEvent::Disconnected { peer, .. } => Input::Disconnected { peer },
+            NetEvent::Disconnected { peer, .. } => {
+                self.dialled.remove(&peer);
+                Input::Disconnected { peer }
+            }
             NetEvent::DialFailed { dial, error } => {
                 debug!(dial, error, "dial failed");
                 let dial = headwater_protocol::DialId(dial);

@@ -201,7 +201,15 @@ impl<'a> Assembly<'a> {
         };
         let core = Node::new(self.node, core, seed, now);
         let (tasks, stop) = (self.tasks, self.stop.clone());
-        let (core, asks) = driver::start(core, net.clone(), events, recorder, tasks, stop);
+        let (core, asks) = driver::start(
+            core,
+            net.clone(),
+            events,
+            recorder,
+            net::SPARE_AFTER,
+            tasks,
+            stop,
+        );
         Ok((net, core, asks))
     }
 

@@ -159,7 +159,15 @@ impl Broadcaster {
         };
         let (net, events) = net::start(net, &tasks, stop.clone()).await.unwrap();
         let core = Node::new(node, Config::default(), [9; 32], clock::now());
-        let (core, _) = driver::start(core, net.clone(), events, None, &tasks, stop.clone());
+        let (core, _) = driver::start(
+            core,
+            net.clone(),
+            events,
+            None,
+            net::SPARE_AFTER,
+            &tasks,
+            stop.clone(),
+        );
         let store = Arc::new(Store::open(dir.path()).unwrap());
         let library = LibraryConfig::default();
         let library = Library::new(library, node, core.clone(), &tasks, stop.clone());

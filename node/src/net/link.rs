@@ -246,6 +246,7 @@ pub(super) async fn live(
         roles: hello.roles,
         credit: CREDIT,
         dial: dials.next(),
+        outbound: new.outbound,
     };
     shared.tell(connected).await;
     for dial in dials {

@@ -34,6 +34,10 @@ pub use swarm::start;
 
 use crate::mutex::lock;
 
+/// A link that this node has dialled is closed when nothing has used it for this long and
+/// the overlay does not need it.
+pub const SPARE_AFTER: Duration = Duration::from_mins(1);
+
 /// How a node links to others.
 #[derive(Debug, Clone)]
 pub struct NetConfig {
@@ -98,6 +102,8 @@ pub enum NetEvent {
         credit: usize,
         /// The dial that made it.
         dial: Option<u64>,
+        /// This node has dialled. The other side does so too when it wants the link.
+        outbound: bool,
     },
     /// Where others can dial a neighbour, as it says itself and as policy allows.
     Addresses {
@@ -184,6 +190,9 @@ enum Order {
     LookUp {
         target: NodeId,
         done: oneshot::Sender<()>,
+    },
+    CloseSpare {
+        peers: Vec<NodeId>,
     },
     FindTranscoders {
         done: oneshot::Sender<Vec<NodeId>>,
@@ -277,6 +286,16 @@ impl NetHandle {
         if let Some(peer) = lock(&self.peers).get(&peer) {
             peer.stop.cancel();
         }
+    }
+
+    /// Closes those of the links to these nodes, which nothing uses, that the overlay does
+    /// not need either.
+    ///
+    /// # Errors
+    /// When too many orders wait already; then nothing happens.
+    pub fn close_spare(&self, peers: Vec<NodeId>) -> Result<(), Busy> {
+        let order = Order::CloseSpare { peers };
+        self.orders.try_send(order).map_err(|_| Busy)
     }
 
     /// The neighbours.

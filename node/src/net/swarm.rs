@@ -27,7 +27,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
 use super::{
-    NetConfig, NetError, NetEvent, NetHandle, Order, Peers,
+    NetConfig, NetError, NetEvent, NetHandle, Order, Peers, SPARE_AFTER,
     address::Purpose,
     backoff::{BackOff, chance},
     behaviour::LinksEvent,
@@ -57,6 +57,10 @@ const BACK_OFF: Duration = Duration::from_secs(1);
 const BACK_OFF_MAX: Duration = Duration::from_secs(60);
 /// A link that ends sooner counts as a failed dial.
 const STEADY: Duration = Duration::from_secs(10);
+const _: () = assert!(
+    STEADY.as_secs() < SPARE_AFTER.as_secs(),
+    "a node whose link was not used any more can be dialled again at once"
+);
 
 /// From tasks back to the swarm's.
 enum News {
@@ -195,6 +199,7 @@ impl Task {
                 Some(peer) => self.walk(peer, Errand::Near(target, done)),
                 None => drop(done.send(())),
             },
+            Order::CloseSpare { peers } => self.close_spare(&peers),
             Order::FindTranscoders { done } => self.find_transcoders(done),
             Order::Dial {
                 dial,

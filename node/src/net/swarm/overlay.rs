@@ -134,18 +134,45 @@ impl Task {
         missing
     }
 
+    /// Closes links that nothing uses, but for those of the overlay.
+    ///
+    /// The nodes that each search asks are spared too: it would only dial them again. And
+    /// nothing is closed while none of the links that are wanted is there: the others may
+    /// be the only way to the network.
+    pub(super) fn close_spare(&mut self, nodes: &[NodeId]) {
+        let mut wanted = self.wanted();
+        if !wanted.iter().any(|peer| self.links.contains_key(peer)) {
+            return;
+        }
+        wanted.extend(self.nearest(kad::K_VALUE.get()));
+        for peer in nodes.iter().filter_map(|node| peer_of(*node)) {
+            if let Some(link) = self.links.get(&peer)
+                && !wanted.contains(&peer)
+            {
+                debug!(%peer, "nothing uses the link; closing it");
+                link.stop.cancel();
+            }
+        }
+    }
+
+    /// The relayers nearest to this node.
+    fn nearest(&mut self, count: usize) -> BTreeSet<PeerId> {
+        let key = kad::KBucketKey::from(*self.swarm.local_peer_id());
+        let kad = &mut self.swarm.behaviour_mut().overlay.kad;
+        let nearest = kad.get_closest_local_peers(&key);
+        nearest
+            .map(kad::KBucketKey::into_preimage)
+            .take(count)
+            .collect()
+    }
+
     /// The nearest relayers; for a relayer also some of each bucket, those with a link
     /// first. With the nearest every greedy route ends at its goal, and with the others
     /// it takes few hops.
     fn wanted(&mut self) -> BTreeSet<PeerId> {
-        let key = kad::KBucketKey::from(*self.swarm.local_peer_id());
-        let kad = &mut self.swarm.behaviour_mut().overlay.kad;
-        let nearest = kad.get_closest_local_peers(&key);
-        let mut wanted: BTreeSet<PeerId> = nearest
-            .map(kad::KBucketKey::into_preimage)
-            .take(self.config.home_links)
-            .collect();
+        let mut wanted = self.nearest(self.config.home_links);
         if self.config.roles.relayer {
+            let kad = &mut self.swarm.behaviour_mut().overlay.kad;
             for bucket in kad.kbuckets() {
                 let mut peers: Vec<PeerId> = bucket
                     .iter()
