@@ -229,11 +229,11 @@ mod tests {
         atomic::{AtomicBool, Ordering},
     };
 
-    use headwater_chain::{Broadcaster, JobId, Wei};
+    use headwater_chain::JobId;
 
     use super::*;
     use crate::{
-        jobs::tests::{OWN, Troubled},
+        jobs::tests::{OWN, Troubled, assigned},
         mutex::lock,
         store::Store,
     };
@@ -343,22 +343,7 @@ mod tests {
     #[test]
     fn a_job_is_held_by_one_node_of_an_account() {
         let (own, node) = (Address([1; 20]), NodeId::from_public_key([1; 32]));
-        let job = Job {
-            id: JobId(1),
-            stream: "stream".into(),
-            broadcaster: Broadcaster::Node(NodeKey([9; 32])),
-            profiles: vec![],
-            max_price_per_segment: Wei(1),
-            state: JobState::Assigned,
-            transcoder: Some(Transcoder {
-                address: own,
-                node: NodeKey([1; 32]),
-                price_per_segment: Wei(1),
-                stake: Wei(1),
-            }),
-            round: 1,
-            excluded: vec![],
-        };
+        let job = assigned(Some(NodeKey([1; 32])), 1);
         let other = NodeId::from_public_key([2; 32]);
         assert!(is_held(&job, own, node));
         assert!(!is_held(&job, own, other), "the keystore was copied");

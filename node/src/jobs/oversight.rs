@@ -131,31 +131,11 @@ impl Oversight {
 
 #[cfg(test)]
 mod tests {
-    use headwater_chain::{Address, Broadcaster, Transcoder, Wei};
-
     use super::*;
+    use crate::jobs::tests::assigned;
 
     const FIRST: NodeKey = NodeKey([1; 32]);
     const SECOND: NodeKey = NodeKey([2; 32]);
-
-    fn job(holder: Option<NodeKey>, round: u32) -> Job {
-        Job {
-            id: JobId(1),
-            stream: "stream".into(),
-            broadcaster: Broadcaster::Node(NodeKey([9; 32])),
-            profiles: vec![],
-            max_price_per_segment: Wei(1),
-            state: JobState::Assigned,
-            transcoder: holder.map(|node| Transcoder {
-                address: Address([node.0[0]; 20]),
-                node,
-                price_per_segment: Wei(1),
-                stake: Wei(1),
-            }),
-            round,
-            excluded: vec![],
-        }
-    }
 
     fn at(seconds: u64) -> Time {
         Time::from_micros(seconds * 1_000_000)
@@ -163,7 +143,7 @@ mod tests {
 
     fn overseeing() -> Oversight {
         let mut oversight = Oversight::new(Duration::from_secs(10));
-        oversight.told(&job(Some(FIRST), 1), at(0));
+        oversight.told(&assigned(Some(FIRST), 1), at(0));
         oversight
     }
 
@@ -217,7 +197,7 @@ mod tests {
     fn the_next_one_has_time_of_its_own() {
         let mut oversight = overseeing();
         assert_eq!(asked(&mut oversight, 10), 1);
-        oversight.told(&job(Some(SECOND), 2), at(12));
+        oversight.told(&assigned(Some(SECOND), 2), at(12));
 
         assert!(!oversight.answered(JobId(1), FIRST, false, at(13)));
         assert_eq!(asked(&mut oversight, 21), 0);
@@ -234,7 +214,7 @@ mod tests {
             "the stream has just come back"
         );
 
-        oversight.told(&job(None, 1), at(60));
+        oversight.told(&assigned(None, 1), at(60));
         assert_eq!(asked(&mut oversight, 100), 0);
     }
 }

@@ -117,6 +117,26 @@ impl Ledger for Troubled {
     }
 }
 
+/// The first job, in a round of its election; this node holds it, if any.
+pub(super) fn assigned(holder: Option<NodeKey>, round: u32) -> Job {
+    Job {
+        id: JobId(1),
+        stream: "stream".into(),
+        broadcaster: headwater_chain::Broadcaster::Node(NodeKey([9; 32])),
+        profiles: vec![],
+        max_price_per_segment: Wei(1),
+        state: JobState::Assigned,
+        transcoder: holder.map(|node| Transcoder {
+            address: Address([node.0[0]; 20]),
+            node,
+            price_per_segment: Wei(1),
+            stake: Wei(1),
+        }),
+        round,
+        excluded: vec![],
+    }
+}
+
 fn job(stream: &str) -> NewJob {
     NewJob {
         stream: stream.to_owned(),

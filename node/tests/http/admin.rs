@@ -2,13 +2,12 @@
 
 use headwater::{
     config::{Raw, Setting},
-    pipeline::{EndReason, Ingest},
+    pipeline::EndReason,
 };
-use headwater_media::ingest::TestSource;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 
-use crate::support::{Node, header, headers};
+use crate::support::{Node, header, headers, picture};
 
 #[tokio::test]
 async fn only_this_machine_is_answered_whatever_case_it_is_written_in() {
@@ -145,16 +144,9 @@ async fn what_viewers_watch_is_listed_on_their_own_machine_only() {
             .flag(Setting::Segment, Some("500ms")),
     )
     .await;
-    let source = TestSource {
-        width: 160,
-        height: 90,
-        frame_rate: 10,
-        bit_rate: 100_000,
-        duration: None,
-    };
     let broadcasts = broadcaster.app.broadcasts().unwrap();
     let forever = std::future::pending::<EndReason>();
-    let published = broadcasts.publish("show", Ingest::Test(source), forever);
+    let published = broadcasts.publish("show", picture(None), forever);
     let manifest = published.await.unwrap();
     let address = &broadcaster.app.net().listen_addresses()[0];
     let viewer = Node::start(Raw::default().flag(

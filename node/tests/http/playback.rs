@@ -1,15 +1,16 @@
 //! What players get: playlists, segments, parts of segments, and pages.
 
+use std::time::Duration;
+
 use headwater::{
     config::{Raw, Setting},
-    pipeline::{EndReason, Ingest, Library, LibraryConfig, PlayError},
+    pipeline::{EndReason, Library, LibraryConfig, PlayError},
 };
-use headwater_media::ingest::TestSource;
 use headwater_proto::{BroadcastId, ManifestId, Position, SigningKey, StreamId};
 use reqwest::{Method, header::HeaderMap};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::support::{Node, SEGMENT, header, headers, push};
+use crate::support::{Node, SEGMENT, header, headers, picture, push};
 
 #[tokio::test]
 async fn segments_are_kept_for_ever_and_playlists_never() {
@@ -226,7 +227,7 @@ async fn made_up_ids_do_not_keep_real_ones_out() {
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let config = LibraryConfig {
         max_streams: 2,
-        wait: std::time::Duration::from_millis(20),
+        wait: Duration::from_millis(20),
         ..LibraryConfig::default()
     };
     let core = node.app.core().clone();
@@ -260,16 +261,9 @@ async fn a_broadcast_that_is_over_is_gone_for_those_who_come_later() {
             .flag(Setting::Segment, Some("500ms")),
     )
     .await;
-    let source = TestSource {
-        width: 160,
-        height: 90,
-        frame_rate: 10,
-        bit_rate: 100_000,
-        duration: Some(std::time::Duration::from_secs(2)),
-    };
     let broadcasts = broadcaster.app.broadcasts().unwrap();
     let finished = std::future::ready(EndReason::Finished);
-    let published = broadcasts.publish("show", Ingest::Test(source), finished);
+    let published = broadcasts.publish("show", picture(Some(Duration::from_secs(2))), finished);
     let manifest = published.await.unwrap();
     let media = format!("/stream/{}.m3u8", manifest.source());
     loop {
@@ -319,16 +313,9 @@ async fn a_broadcaster_that_is_killed_goes_on_behind_the_segment_that_was_under_
             .flag(Setting::Segment, Some("500ms"))
     };
     let publish = async |node: &Node| {
-        let source = TestSource {
-            width: 160,
-            height: 90,
-            frame_rate: 10,
-            bit_rate: 100_000,
-            duration: None,
-        };
         let broadcasts = node.app.broadcasts().unwrap();
         let lost = std::future::ready(EndReason::Lost);
-        let published = broadcasts.publish("show", Ingest::Test(source), lost);
+        let published = broadcasts.publish("show", picture(None), lost);
         published.await.unwrap().source()
     };
     let mut node = Node::start(raw()).await;

@@ -1,22 +1,37 @@
 //! A node of its own directory, with streams that are put on its shelf.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use headwater::{
     app::App,
     config::{Raw, Setting},
-    pipeline::SharedTimeline,
+    pipeline::{Ingest, SharedTimeline},
 };
 use headwater_media::{
     Init, Packaged, Part, Tracks,
     hls::{Timeline, TimelineConfig},
+    ingest::TestSource,
 };
 use headwater_proto::{BroadcastId, ManifestId, StreamId};
 use reqwest::{Client, Method, Response, header::HeaderMap};
 
 /// Bytes of a segment that [`Node::stream`] makes: two parts.
 pub(crate) const SEGMENT: usize = 2000;
+
+/// A small moving picture; it goes on as long as the broadcast unless it has a `duration`.
+pub(crate) fn picture(duration: Option<Duration>) -> Ingest {
+    Ingest::Test(TestSource {
+        width: 160,
+        height: 90,
+        frame_rate: 10,
+        bit_rate: 100_000,
+        duration,
+    })
+}
 
 pub(crate) struct Node {
     pub(crate) app: App,
