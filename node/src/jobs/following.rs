@@ -7,7 +7,7 @@ use headwater_chain::{Batch, Event, JobFilter, LedgerError};
 use headwater_proto::JobId;
 use tracing::{error, info, warn};
 
-use super::{AGAIN, Jobs, holder_of, holding::as_it_is_now};
+use super::{AGAIN, Jobs, holder_of};
 use crate::{driver::Core, mutex::lock, pipeline::Broadcasts};
 
 impl Jobs {
@@ -111,10 +111,9 @@ impl Jobs {
     ) -> Result<(), LedgerError> {
         match event {
             Event::JobAssigned(job) | Event::JobUnassigned(job) | Event::JobEnded(job) => {
-                let job = as_it_is_now(&*self.parts.ledger, job.clone()).await;
-                self.oversee(&job);
+                self.oversee(job);
                 let id = JobId(job.id.0);
-                self.revoke(id, holder_of(&job), core, broadcasts).await;
+                self.revoke(id, holder_of(job), core, broadcasts).await;
             }
             Event::JobAcknowledged(job) => self.oversee(job),
             Event::RolledBack(_) => self.rolled_back(core, broadcasts).await?,

@@ -10,7 +10,7 @@ use headwater_chain::{
     Address, Batch, Cursor, Event, Job, JobFilter, JobState, JournalError, Ledger, LedgerError,
     NodeKey, Transcoder, Watch,
 };
-use headwater_proto::{JobId, NodeId};
+use headwater_proto::{JobId, NodeId, StreamId};
 use tracing::{debug, error, info};
 
 use crate::store::{HeldJob, StoreError};
@@ -50,11 +50,12 @@ pub trait JobStore: Send + Sync {
 
 /// What works on the jobs that are held.
 pub trait Worker: Send + Sync {
-    /// Whether a job is one that it works on.
-    fn takes(&self, job: &Job) -> bool;
+    /// The stream that it would make of a job, if the job is one that it works on.
+    fn takes(&self, job: &Job) -> Option<StreamId>;
 
-    /// Begins to work on a job, unless it does, and to acknowledge it. Waits for neither.
-    fn begin(&self, job: &Job);
+    /// Begins to make a stream for a job, unless it does, and to acknowledge the job. Waits
+    /// for neither.
+    fn begin(&self, job: &Job, stream: StreamId);
 
     /// Stops to work on a job.
     fn end(&self, job: JobId);
@@ -118,15 +119,18 @@ impl<S: JobStore, W: Worker> Holding<S, W> {
 
     /// Watches the ledger from the place that is kept on.
     #[must_use]
-    pub fn watch(&self) -> Watch {
+    pub fn watch(&self) -> Told {
         let cursor = self.store.cursor().unwrap_or_else(|error| {
             error!(%error, "following the ledger from its beginning");
             None
         });
-        self.ledger.watch(cursor.map(Cursor))
+        Told {
+            watch: self.ledger.watch(cursor.map(Cursor)),
+            ledger: self.ledger.clone(),
+        }
     }
 
-    /// Takes up and drops jobs as a batch says, then keeps its place.
+    /// Takes up and drops jobs as a batch of [`Told`] says, then keeps its place.
     ///
     /// # Errors
     /// When the ledger cannot be asked, or the store not written. The place is as it was: a
@@ -136,7 +140,6 @@ impl<S: JobStore, W: Worker> Holding<S, W> {
             for event in batch.events {
                 match event {
                     Event::JobAssigned(job) | Event::JobUnassigned(job) | Event::JobEnded(job) => {
-                        let job = as_it_is_now(&*self.ledger, job).await;
                         self.told(&job, *own, worker)?;
                     }
                     Event::RolledBack(_) => self.rolled_back(*own, worker).await?,
@@ -161,16 +164,16 @@ impl<S: JobStore, W: Worker> Holding<S, W> {
     }
 
     fn begin(&self, job: &Job, worker: &W) -> Result<(), LedgerError> {
-        if !worker.takes(job) {
+        let Some(stream) = worker.takes(job) else {
             return Ok(());
-        }
+        };
         let held = HeldJob {
             stream: job.stream.clone(),
             profiles: job.profiles.clone(),
         };
         let written = self.store.put_job(job.id.0, &held);
         written.map_err(|error| failed(&error))?;
-        worker.begin(job);
+        worker.begin(job, stream);
         Ok(())
     }
 
@@ -194,19 +197,40 @@ impl<S: JobStore, W: Worker> Holding<S, W> {
     }
 }
 
-/// A job after all that is settled: whoever follows a ledger from its beginning is told of
-/// much that is long over.
-pub(super) async fn as_it_is_now(ledger: &dyn Ledger, told: Job) -> Job {
-    match ledger.job(told.id).await {
-        Ok(Some(job)) => job,
-        Ok(None) => Job {
-            state: JobState::Ended,
-            ..told
-        },
-        Err(error) => {
-            debug!(job = %told.id, %error, "acting on what was told of the job");
-            told
+/// What a ledger tells from a place on, with the jobs that are assigned, unassigned and
+/// ended as they are by now: whoever follows it from its beginning is told of much that is
+/// long over.
+#[derive(Debug)]
+pub struct Told {
+    watch: Watch,
+    ledger: Arc<dyn Ledger>,
+}
+
+impl Told {
+    /// The next batch. `None` after an error that ends the watch.
+    ///
+    /// # Errors
+    /// When the ledger cannot be followed.
+    pub async fn next(&mut self) -> Option<Result<Batch, LedgerError>> {
+        let mut next = self.watch.next().await;
+        if let Some(Ok(batch)) = &mut next {
+            for event in &mut batch.events {
+                if let Event::JobAssigned(job) | Event::JobUnassigned(job) | Event::JobEnded(job) =
+                    event
+                {
+                    bring_up_to_date(&*self.ledger, job).await;
+                }
+            }
         }
+        next
+    }
+}
+
+async fn bring_up_to_date(ledger: &dyn Ledger, told: &mut Job) {
+    match ledger.job(told.id).await {
+        Ok(Some(job)) => *told = job,
+        Ok(None) => told.state = JobState::Ended,
+        Err(error) => debug!(job = %told.id, %error, "acting on what was told of the job"),
     }
 }
 
@@ -279,10 +303,14 @@ mod tests {
     struct Bench(Mutex<Vec<headwater_proto::JobId>>);
 
     impl Worker for Bench {
-        fn takes(&self, _: &Job) -> bool {
-            true
+        fn takes(&self, _: &Job) -> Option<StreamId> {
+            Some(StreamId {
+                node: NodeId::from_public_key([9; 32]),
+                broadcast: headwater_proto::BroadcastId::from_bytes([9; 16]),
+                rendition: headwater_proto::RenditionName::source(),
+            })
         }
-        fn begin(&self, job: &Job) {
+        fn begin(&self, job: &Job, _: StreamId) {
             lock(&self.0).push(headwater_proto::JobId(job.id.0));
         }
         fn end(&self, job: headwater_proto::JobId) {

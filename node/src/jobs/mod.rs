@@ -27,7 +27,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 use zeroize::Zeroizing;
 
-pub use self::holding::{Holding, JobStore, Worker};
+pub use self::holding::{Holding, JobStore, Told, Worker};
 use self::{acknowledgement::Acknowledgements, oversight::Oversight, worker::Transcodes};
 use crate::{
     clock,

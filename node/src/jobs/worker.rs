@@ -19,26 +19,23 @@ pub(super) struct Transcodes {
 }
 
 impl Worker for Transcodes {
-    fn takes(&self, job: &Job) -> bool {
-        if job.stream.parse::<StreamId>().is_err() {
+    fn takes(&self, job: &Job) -> Option<StreamId> {
+        let Ok(stream) = job.stream.parse() else {
             warn!(job = %job.id, "the job's stream is none");
-            return false;
-        }
+            return None;
+        };
         match self.books.work().map(|work| work.is_refused(job.id)) {
             Some(Ok(true)) => {
                 info!(job = %job.id, "the job is not paid for");
-                return false;
+                return None;
             }
             Some(Err(error)) => error!(job = %job.id, %error, "the job may not be paid for"),
             Some(Ok(false)) | None => {}
         }
-        true
+        Some(stream)
     }
 
-    fn begin(&self, job: &Job) {
-        let Ok(stream) = job.stream.parse::<StreamId>() else {
-            return;
-        };
+    fn begin(&self, job: &Job, stream: StreamId) {
         let id = JobId(job.id.0);
         self.transcoding.start(id, stream);
         let transcoding = self.transcoding.clone();
