@@ -126,6 +126,11 @@ pub(crate) fn arrived(own: &mut Vec<Ask>, message: &Message, now: Time) {
     requests::arrived(own, message, now);
 }
 
+/// Notes that a message has arrived; `own` are its receiver's requests.
+pub(crate) fn heard(own: &mut Vec<Ask>, message: &Message) {
+    requests::heard(own, message);
+}
+
 /// Requests that have arrived and have no answer.
 pub(crate) fn owed(asks: &[Ask]) -> impl Iterator<Item = Owed> + '_ {
     requests::owed(asks)

@@ -27,6 +27,8 @@ enum State {
     Sent,
     Arrived(Time),
     Answered,
+    /// Ended by the answerer; the asker has not heard it.
+    Told,
     /// Ended by the asker; the answerer may know it.
     Ended {
         known: bool,
@@ -143,8 +145,10 @@ pub(super) fn sent(asks: &mut Vec<Ask>, message: &Message) -> Option<(Rule, &'st
             None
         }
         Side::Ends(request) => {
-            if let Some(ask) = find(asks, request) {
-                ask.state = State::Ended { known: false };
+            match find(asks, request) {
+                Some(ask) if ask.state == State::Told => asks.retain(|ask| ask.request != request),
+                Some(ask) => ask.state = State::Ended { known: false },
+                None => {}
             }
             None
         }
@@ -158,7 +162,8 @@ fn answered(
     request: RequestId,
     answer: &Answer,
 ) -> Option<(Rule, &'static str)> {
-    let Some(ask) = find(theirs, request) else {
+    let open = find(theirs, request).filter(|ask| ask.state != State::Told);
+    let Some(ask) = open else {
         return Some((Rule::OneAnswer, "an answer to no open request"));
     };
     match ask.state {
@@ -166,7 +171,7 @@ fn answered(
             return Some((Rule::Cancelled, "an answer to a request that was cancelled"));
         }
         State::Sent => return Some((Rule::OneAnswer, "an answer before the request")),
-        State::Ended { known: false } | State::Arrived(_) | State::Answered => {}
+        State::Ended { known: false } | State::Arrived(_) | State::Answered | State::Told => {}
     }
     let last = match answer {
         Answer::Stream if ask.kind == AskKind::Stream || ask.kind == AskKind::Claim => false,
@@ -178,7 +183,9 @@ fn answered(
             return Some((Rule::OneAnswer, "an answer of another kind"));
         }
     };
-    if last {
+    if last && ask.kind == AskKind::Stream && ask.state != (State::Ended { known: false }) {
+        ask.state = State::Told;
+    } else if last {
         theirs.retain(|ask| ask.request != request);
     } else if let State::Arrived(_) = ask.state {
         ask.state = State::Answered;
@@ -192,9 +199,12 @@ pub(super) fn arrived(own: &mut Vec<Ask>, message: &Message, now: Time) {
         Side::Asks(request, kind) => {
             let stream = stream(message);
             match find(own, request) {
-                Some(ask) if ask.state == State::Sent => ask.state = State::Arrived(now),
+                // It may have been moved while the last word was on its way: that begins it
+                // anew.
+                Some(ask) if matches!(ask.state, State::Sent | State::Told) => {
+                    ask.state = State::Arrived(now);
+                }
                 Some(_) => {}
-                // It was moved while the last word was on its way: that begins it anew.
                 None => own.push(Ask {
                     request,
                     kind,
@@ -222,6 +232,13 @@ pub(super) fn arrived(own: &mut Vec<Ask>, message: &Message, now: Time) {
             }
         }
         Side::Answers(..) | Side::Neither => {}
+    }
+}
+
+/// A message has arrived at its receiver; `own` are the receiver's requests.
+pub(super) fn heard(own: &mut Vec<Ask>, message: &Message) {
+    if let Side::Answers(request, Answer::Last | Answer::Elsewhere) = side(message) {
+        own.retain(|ask| ask.request != request || ask.state != State::Told);
     }
 }
 
@@ -262,7 +279,7 @@ pub(super) fn owed(asks: &[Ask]) -> impl Iterator<Item = Owed> + '_ {
             kind: ask.kind,
             since,
         }),
-        State::Sent | State::Answered | State::Ended { .. } => None,
+        State::Sent | State::Answered | State::Told | State::Ended { .. } => None,
     })
 }
 
@@ -351,6 +368,16 @@ mod tests {
 
         assert_eq!(owed(&child).count(), 1);
         assert_eq!(sent(&mut child, &data()), None);
+    }
+
+    #[test]
+    fn subscription_that_is_refused_is_open_for_its_asker_until_it_hears_so() {
+        let mut child = subscribed();
+        sent(&mut child, &refusal());
+        assert!(asks_again(&child, &sub()));
+
+        heard(&mut child, &refusal());
+        assert!(!asks_again(&child, &sub()));
     }
 
     #[test]

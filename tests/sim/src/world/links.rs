@@ -307,6 +307,8 @@ impl World {
 
     fn check_sent(&mut self, from: HostIx, to: HostIx, out: DirIx, back: DirIx, m: &Message) {
         let mut wrong = None;
+        // Of who asks for anything and everything, and answers nothing, no requests are kept.
+        let kept = self.badges[to.at()].honest;
         if checks::target(m).is_some() {
             let sender = &self.hosts[from.at()];
             let peer = self.badges[to.at()].id;
@@ -316,13 +318,12 @@ impl World {
             // who asks again asks for all his children.
             let own = self.net.get(back).map_or(&[][..], |dir| &dir.asks);
             let again = checks::asks_again(own, m);
-            let passes_on = sender.sessions.is_empty() && !again;
+            let passes_on = kept && sender.sessions.is_empty() && !again;
             let passing = self.passing.as_ref().filter(|_| passes_on);
             wrong = checks::route(&sender.id, strict, &peer, m, passing);
         }
-        // What is owed to those who ask for anything and everything is not kept.
         let list = match checks::whose(m) {
-            _ if !self.badges[to.at()].honest => None,
+            _ if !kept => None,
             Whose::Own => Some(back),
             Whose::Theirs => Some(out),
             Whose::Nobodys => None,
@@ -429,7 +430,9 @@ impl World {
             return;
         };
         let (from, to, back) = (dir.from, dir.to, dir.back);
-        if checks::whose(&message) == Whose::Own
+        let kept = self.badges[from.at()].honest && self.badges[to.at()].honest;
+        if kept
+            && checks::whose(&message) == Whose::Own
             && let Some(back) = self.net.get_mut(back)
         {
             checks::arrived(&mut back.asks, &message, now);
@@ -437,6 +440,9 @@ impl World {
         let Some(dir) = self.net.get_mut(out) else {
             return;
         };
+        if kept {
+            checks::heard(&mut dir.asks, &message);
+        }
         let peer = self.badges[from.at()].id;
         let input = match &mut dir.verifier {
             None => Input::Received {
