@@ -404,3 +404,18 @@ async fn bad_addresses_and_taken_ports_are_named() {
     let error = refuse(config(1, &address, &[])).await;
     assert!(error.to_string().contains(&address), "{error}");
 }
+
+/// Two nodes on one TCP port would each get half of the connections.
+#[tokio::test]
+async fn a_port_of_another_node_is_taken() {
+    let first = Peer::start(config(1, TCP, &[])).await;
+    let address = first.net.listen_addresses()[0].to_string();
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+
+    let second = net::start(config(2, &address, &[]), &tasks, stop).await;
+
+    let error = second.unwrap_err();
+    assert!(matches!(error, NetError::Listen { .. }), "{error}");
+    assert!(error.to_string().contains(&address), "{error}");
+    first.stop().await;
+}

@@ -2,6 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
@@ -10,11 +12,13 @@ use headwater_proto::AddressText;
 use libp2p::{
     Multiaddr, StreamProtocol, Swarm, SwarmBuilder,
     connection_limits::{self, ConnectionLimits},
-    identify, identity, kad, noise, ping,
+    identify, identity, kad,
+    multiaddr::Protocol,
+    noise, ping,
     swarm::{NetworkBehaviour, SwarmEvent},
     tcp,
 };
-use tokio::time::timeout;
+use tokio::{net::TcpSocket, time::timeout};
 
 use super::{
     NetConfig, NetError,
@@ -123,17 +127,20 @@ pub(super) async fn bind(
     swarm: &mut Swarm<Behaviour>,
     listen: Vec<Multiaddr>,
 ) -> Result<Vec<AddressText>, NetError> {
+    let failed = |address: &Multiaddr, reason: String| NetError::Listen {
+        address: address.to_string(),
+        reason,
+    };
+    for address in &listen {
+        untaken(address).map_err(|error| failed(address, error.to_string()))?;
+    }
     let mut waiting = BTreeMap::new();
     for address in listen {
-        let failed = |reason: String| NetError::Listen {
-            address: address.to_string(),
-            reason,
-        };
         match swarm.listen_on(address.clone()) {
             Ok(listener) => {
                 waiting.insert(format!("{listener:?}"), address);
             }
-            Err(error) => return Err(failed(innermost(&error))),
+            Err(error) => return Err(failed(&address, innermost(&error))),
         }
     }
     let mut listening = Vec::new();
@@ -179,6 +186,28 @@ pub(super) async fn bind(
         }
     }
     Ok(listening)
+}
+
+/// Fails when another program listens on a TCP port. libp2p would share it with one that
+/// shares too, such as another node of the same user, and each would get half of the
+/// connections.
+fn untaken(address: &Multiaddr) -> io::Result<()> {
+    let mut parts = address.iter();
+    let ip = match parts.next() {
+        Some(Protocol::Ip4(ip)) => IpAddr::V4(ip),
+        Some(Protocol::Ip6(ip)) => IpAddr::V6(ip),
+        Some(_) | None => return Ok(()),
+    };
+    let Some(Protocol::Tcp(port)) = parts.next() else {
+        return Ok(());
+    };
+    let socket = match ip {
+        IpAddr::V4(_) => TcpSocket::new_v4(),
+        IpAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // What is left of connections of an earlier run does not count.
+    socket.set_reuseaddr(true)?;
+    socket.bind(SocketAddr::new(ip, port))
 }
 
 pub(super) fn innermost(error: &dyn std::error::Error) -> String {
