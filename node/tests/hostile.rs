@@ -168,6 +168,15 @@ async fn linked(victim: &mut Victim, raw: &mut Raw) -> Vec<Stream> {
     streams
 }
 
+async fn until(holds: impl Fn() -> bool) {
+    let wait = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), wait).await.unwrap();
+}
+
 #[tokio::test]
 async fn garbage_ends_the_link_and_is_counted() {
     let (opener, acceptor) = opener_and_acceptor();
@@ -246,6 +255,30 @@ async fn who_has_to_accept_may_not_open() {
         panic!("the wrong side opened a link");
     };
     assert_eq!((from, violation), (raw.node, Violation::TooManyStreams));
+    victim.stop().await;
+}
+
+/// The reader waits for the driver, so that only the swarm can tell of the end.
+#[tokio::test]
+async fn a_connection_that_ends_is_not_said_to_be_closed_by_this_node() {
+    let (opener, acceptor) = opener_and_acceptor();
+    let mut victim = Victim::start(acceptor).await;
+    let mut raw = Raw::connect(&opener, &victim).await;
+    let mut streams = linked(&mut victim, &mut raw).await;
+    let ping = encode(&Message::Ping(headwater_proto::Ping { nonce: 1 })).unwrap();
+    streams[0].write_all(&ping.head.repeat(2000)).await.unwrap();
+    streams[0].flush().await.unwrap();
+    until(|| victim.events.len() == victim.events.max_capacity()).await;
+
+    drop((streams, raw));
+    until(|| victim.net.peers().is_empty()).await;
+
+    let reason = loop {
+        if let NetEvent::Disconnected { reason, .. } = victim.next().await {
+            break reason;
+        }
+    };
+    assert_eq!(reason, "the connection is gone");
     victim.stop().await;
 }
 

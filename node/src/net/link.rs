@@ -57,6 +57,8 @@ pub(super) enum LinkError {
     Closed,
     #[error("closed by this node")]
     Told,
+    #[error("the connection is gone")]
+    Gone,
 }
 
 /// A neighbour's queues, by class.
@@ -159,6 +161,8 @@ pub(super) struct NewLink {
     pub(super) predecessor: Option<JoinHandle<()>>,
     /// Ends this link.
     pub(super) stop: CancellationToken,
+    /// Its connection has ended.
+    pub(super) gone: CancellationToken,
 }
 
 /// What links share.
@@ -201,6 +205,7 @@ pub(super) async fn live(
     };
     let open = tokio::select! {
         () = stop.cancelled() => Err(LinkError::Told),
+        () = new.gone.cancelled() => Err(LinkError::Gone),
         open = greet(new.streams, own) => open,
     };
     let (halves, hello) = match open {
@@ -256,6 +261,7 @@ pub(super) async fn live(
     greeted().await;
     let reason = tokio::select! {
         () = stop.cancelled() => LinkError::Told,
+        () = new.gone.cancelled() => LinkError::Gone,
         error = reader::run(new.peer, halves.readers, &shared, &counters) => error,
         error = writer::run(new.peer, halves.writers, outgoing, &shared, &counters) => error,
     };

@@ -144,6 +144,8 @@ fn texts(addresses: &[Multiaddr]) -> Vec<AddressText> {
 struct LinkTask {
     connection: ConnectionId,
     stop: CancellationToken,
+    /// Tells the task that the connection has ended.
+    gone: CancellationToken,
     task: JoinHandle<()>,
     /// When both sides had said Hello.
     greeted: Option<Instant>,
@@ -459,6 +461,7 @@ impl Task {
                     !answered
                 });
                 let stop = self.shared.ending.child_token();
+                let gone = CancellationToken::new();
                 let new = NewLink {
                     peer: node,
                     streams: *streams,
@@ -467,11 +470,13 @@ impl Task {
                     dials,
                     predecessor,
                     stop: stop.clone(),
+                    gone: gone.clone(),
                 };
                 let task = self.spawn(peer, connection, new);
                 let link = LinkTask {
                     connection,
                     stop,
+                    gone,
                     task,
                     greeted: None,
                 };
@@ -480,7 +485,7 @@ impl Task {
             LinksEvent::Closed { peer, connection } => {
                 let link = self.links.get(&peer);
                 if let Some(link) = link.filter(|link| link.connection == connection) {
-                    link.stop.cancel();
+                    link.gone.cancel();
                 }
             }
             LinksEvent::Surplus { peer } => {
