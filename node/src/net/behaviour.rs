@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     task::{Context, Poll},
+    time::{Duration, Instant},
 };
 
 use libp2p::{
@@ -18,6 +19,10 @@ use libp2p::{
 };
 
 use super::handler::{HandlerEvent, LinkHandler, OPENING, Open, Side, Streams};
+
+/// A neighbour that dials when its connection is older has lost it: before, it may only
+/// have dialled at the same time as this node.
+const AT_ONCE: Duration = Duration::from_secs(5);
 
 /// From the behaviour to the swarm's task.
 #[derive(Debug)]
@@ -45,6 +50,7 @@ struct Connection {
     outbound: bool,
     /// It could not be made a link.
     failed: bool,
+    since: Instant,
 }
 
 #[derive(Debug)]
@@ -84,13 +90,26 @@ impl Links {
             .into_iter()
             .find(|(_, connection)| !connection.failed);
         if let Some((id, _)) = usable {
-            self.active.insert(peer, *id);
-            self.events.push_back(ToSwarm::NotifyHandler {
-                peer_id: peer,
-                handler: NotifyHandler::One(*id),
-                event: Open,
-            });
+            let id = *id;
+            self.active.insert(peer, id);
+            self.open_on(peer, id);
         }
+    }
+
+    fn open_on(&mut self, peer: PeerId, id: ConnectionId) {
+        self.events.push_back(ToSwarm::NotifyHandler {
+            peer_id: peer,
+            handler: NotifyHandler::One(id),
+            event: Open,
+        });
+    }
+
+    /// Whether a neighbour that dials now has lost the link that is ours to open, such as by a
+    /// restart that this node has not noticed.
+    fn has_lost(&self, peer: PeerId) -> bool {
+        let connection = |id| self.connections.get(&peer)?.get(id);
+        let active = self.active.get(&peer).and_then(connection);
+        self.side(peer) == Side::Opener && active.is_some_and(|old| old.since.elapsed() >= AT_ONCE)
     }
 
     fn closed(&mut self, peer: PeerId, id: ConnectionId) {
@@ -154,11 +173,18 @@ impl NetworkBehaviour for Links {
                     address,
                     outbound,
                     failed: false,
+                    since: Instant::now(),
                 };
-                let peer = established.peer_id;
+                let (peer, id) = (established.peer_id, established.connection_id);
+                let lost = !outbound && self.has_lost(peer);
                 let connections = self.connections.entry(peer).or_default();
-                connections.insert(established.connection_id, connection);
-                self.open(peer);
+                connections.insert(id, connection);
+                if lost {
+                    // The old one stays until this one is a link.
+                    self.open_on(peer, id);
+                } else {
+                    self.open(peer);
+                }
             }
             FromSwarm::ConnectionClosed(closed) => {
                 self.closed(closed.peer_id, closed.connection_id);
@@ -180,7 +206,7 @@ impl NetworkBehaviour for Links {
                     return;
                 };
                 // The side that accepts learns here which connection was chosen. When
-                // the chooser replaces a link, the old one is over for us too.
+                // a link is replaced, the old one is over for us too.
                 let address = connection.address.clone();
                 let outbound = connection.outbound;
                 if let Some(old) = self.active.insert(peer, id).filter(|old| *old != id) {
@@ -218,5 +244,85 @@ impl NetworkBehaviour for Links {
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<LinksEvent, THandlerInEvent<Self>>> {
         self.events.pop_front().map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p::{identity::Keypair, swarm::behaviour::ConnectionEstablished};
+
+    use super::*;
+
+    fn peers() -> (PeerId, PeerId) {
+        let [a, b] = [1, 2].map(|seed| {
+            let key = Keypair::ed25519_from_bytes([seed; 32]).unwrap();
+            key.public().to_peer_id()
+        });
+        (a.min(b), a.max(b))
+    }
+
+    fn dialled_by(links: &mut Links, peer: PeerId, id: usize) {
+        let address: Multiaddr = "/ip4/192.0.2.1/tcp/4935".parse().unwrap();
+        let endpoint = ConnectedPoint::Listener {
+            local_addr: address.clone(),
+            send_back_addr: address,
+        };
+        links.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+            peer_id: peer,
+            connection_id: ConnectionId::new_unchecked(id),
+            endpoint: &endpoint,
+            failed_addresses: &[],
+            other_established: 0,
+        }));
+    }
+
+    /// The connections that links were opened on.
+    fn opened(links: &mut Links) -> Vec<ConnectionId> {
+        let id = |event| {
+            let ToSwarm::NotifyHandler {
+                handler: NotifyHandler::One(id),
+                ..
+            } = event
+            else {
+                panic!("{event:?}");
+            };
+            id
+        };
+        links.events.drain(..).map(id).collect()
+    }
+
+    fn grow_old(links: &mut Links) {
+        let all = links.connections.values_mut();
+        for connection in all.flat_map(BTreeMap::values_mut) {
+            connection.since -= AT_ONCE;
+        }
+    }
+
+    #[test]
+    fn a_neighbour_that_dials_again_gets_its_link_there() {
+        let (opener, acceptor) = peers();
+        let mut links = Links::new(opener);
+        let [first, at_once, later] = [1, 2, 3].map(ConnectionId::new_unchecked);
+        dialled_by(&mut links, acceptor, 1);
+        assert_eq!(opened(&mut links), [first]);
+
+        dialled_by(&mut links, acceptor, 2);
+        assert_eq!(opened(&mut links), [], "{at_once} may cross {first}");
+
+        grow_old(&mut links);
+        dialled_by(&mut links, acceptor, 3);
+        assert_eq!(opened(&mut links), [later]);
+    }
+
+    #[test]
+    fn the_side_that_accepts_opens_nothing() {
+        let (opener, acceptor) = peers();
+        let mut links = Links::new(acceptor);
+        dialled_by(&mut links, opener, 1);
+        grow_old(&mut links);
+
+        dialled_by(&mut links, opener, 2);
+
+        assert_eq!(opened(&mut links), []);
     }
 }
