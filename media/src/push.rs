@@ -65,6 +65,9 @@ pub fn run(
             .add_stream(ff::encoder::find(ff::codec::Id::None))
             .during("adding a track")?;
         added.set_parameters(parameters);
+        if stream.avg_frame_rate().numerator() > 0 {
+            added.set_avg_frame_rate(stream.avg_frame_rate());
+        }
         tracks.push((stream.index(), added.index()));
     }
     output

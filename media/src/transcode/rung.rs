@@ -157,9 +157,9 @@ fn open_encoder(
     encoder.set_height(plan.height);
     encoder.set_format(Pixel::YUV420P);
     encoder.set_time_base(InputTracks::video_base());
-    if frame_rate.numerator() > 0 {
-        encoder.set_frame_rate(Some(frame_rate));
-    }
+    // x264 spreads bits by it; a wrong guess costs a little quality.
+    let known = frame_rate.numerator() > 0;
+    encoder.set_frame_rate(Some(if known { frame_rate } else { Rational(30, 1) }));
     encoder.set_bit_rate(plan.bit_rate);
     encoder.set_max_bit_rate(plan.bit_rate);
     // Key frames come where the source's segments begin, and nowhere else.

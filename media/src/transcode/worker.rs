@@ -265,9 +265,8 @@ impl Worker {
             return Ok(self.skip(&mut input));
         };
         let frame_rate = match init.tracks.video.as_ref().map(|v| v.frame_rate_milli) {
-            Some(milli) if milli > 0 => exact_rate(milli),
-            // x264 spreads bits by it; a wrong guess costs a little quality.
-            Some(_) | None => Rational(30, 1),
+            Some(milli) => exact_rate(milli),
+            None => Rational(0, 1),
         };
         let audio = input.streams().best(Type::Audio);
         let audio_track = audio.as_ref().map(|stream| InputTrack {

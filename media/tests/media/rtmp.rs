@@ -1,5 +1,6 @@
 //! The RTMP server against a real encoder, and against those who are none.
 
+use crate::common::{Still, VIDEO, make};
 use std::{
     collections::BTreeMap, io::Read as _, net::SocketAddr, ops::ControlFlow, process::Stdio,
     time::Duration,
@@ -11,6 +12,7 @@ use headwater_media::{
         rtmp::{End, Publisher, Server},
         run_flv,
     },
+    push,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -101,6 +103,30 @@ async fn two_encoders_publish_at_once_and_say_goodbye() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_pushed_has_its_frame_rate_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = format!("{VIDEO} -t 1 -c:v libx264 -preset ultrafast -pix_fmt yuv420p");
+    let file = make(dir.path(), "in.mp4", &arguments);
+    let mut server = server().await;
+    let url = format!("rtmp://{}/live/key-one", server.local_addr());
+    let pushing = tokio::task::spawn_blocking(move || {
+        let mut go_on = |_| ControlFlow::Continue(());
+        push::run(&file, &url, false, &mut Still, &mut go_on)
+    });
+
+    let mut publisher = accept(&mut server).await;
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut bytes = Vec::new();
+        publisher.reader.read_to_end(&mut bytes).map(|_| bytes)
+    });
+
+    let bytes = reading.await.unwrap().unwrap();
+    let told = [&b"framerate\0"[..], &30_f64.to_be_bytes()].concat();
+    assert!(bytes.windows(told.len()).any(|window| window == told));
+    pushing.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn a_killed_encoder_is_lost_rather_than_done() {
     let mut server = server().await;
     let mut encoder = encoder(server.local_addr(), "key-one", "30");
@@ -121,7 +147,7 @@ async fn an_encoder_that_changes_its_picture_size_begins_a_new_stream() {
             "-f lavfi -i testsrc2=size={size}:rate=25:duration=2 -c:v libx264 -preset ultrafast \
              -g 25 -output_ts_offset {offset}"
         );
-        std::fs::read(crate::common::make(dir.path(), name, &arguments)).unwrap()
+        std::fs::read(make(dir.path(), name, &arguments)).unwrap()
     };
     let mut both = clip("small.ts", "160x90", "0");
     both.extend(clip("large.ts", "320x180", "2"));
@@ -157,13 +183,7 @@ async fn play(publisher: Publisher) -> (Vec<(u32, u32)>, End) {
             ControlFlow::Continue(())
         };
         let (config, resume) = (PackagerConfig::default(), Resume::default());
-        let ended = run_flv(
-            publisher.reader,
-            config,
-            resume,
-            &mut crate::common::Still,
-            &mut sink,
-        );
+        let ended = run_flv(publisher.reader, config, resume, &mut Still, &mut sink);
         ended.unwrap();
         (sizes, publisher.ended)
     });

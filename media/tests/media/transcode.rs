@@ -89,6 +89,26 @@ async fn fractional_frame_rates_stay_exact() {
 }
 
 #[tokio::test]
+async fn a_frame_rate_that_is_not_known_is_not_made_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = format!("{VIDEO} -c:v libx264 -preset veryfast -g 30 -pix_fmt yuv420p -an");
+    let input = make(dir.path(), "in.mp4", &arguments);
+    let (mut items, _) = package(&input).unwrap();
+    for item in &mut items {
+        if let Packaged::Init(init) = item {
+            init.tracks.video.as_mut().unwrap().frame_rate_milli = 0;
+        }
+    }
+
+    let (_, made) = transcode(items, "144p").await;
+
+    let Packaged::Init(init) = &made[0][0] else {
+        panic!("an init comes first");
+    };
+    assert_eq!(init.tracks.video.as_ref().unwrap().frame_rate_milli, 0);
+}
+
+#[tokio::test]
 async fn a_transcoder_that_joins_late_begins_at_the_next_segment() {
     let dir = tempfile::tempdir().unwrap();
     let arguments = format!("{VIDEO} -c:v libx264 -preset veryfast -g 30 -pix_fmt yuv420p -an");
