@@ -5,7 +5,7 @@
     reason = "a peer that does not start has failed its test"
 )]
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _};
 use headwater::net::{self, NetConfig, NetEvent, NetHandle};
@@ -15,7 +15,7 @@ use libp2p::{
     swarm::SwarmEvent, tcp, yamux,
 };
 use libp2p_stream::Control;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{net::TcpSocket, sync::mpsc, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 const PROTOCOLS: [&str; 4] = [
@@ -255,6 +255,28 @@ async fn who_has_to_accept_may_not_open() {
         panic!("the wrong side opened a link");
     };
     assert_eq!((from, violation), (raw.node, Violation::TooManyStreams));
+    victim.stop().await;
+}
+
+#[tokio::test]
+async fn one_host_that_says_nothing_keeps_nobody_else_out() {
+    let (opener, acceptor) = opener_and_acceptor();
+    let mut victim = Victim::start(acceptor).await;
+    let address = victim.net.listen_addresses()[0].to_string();
+    let port = address.rsplit_once('/').unwrap().1.parse().unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..300 {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        let victim = SocketAddr::from(([127, 0, 0, 1], port));
+        silent.push(socket.connect(victim).await.unwrap());
+    }
+
+    let connecting = Raw::connect(&opener, &victim);
+    let mut raw = timeout(Duration::from_secs(8), connecting).await.unwrap();
+    let _streams = linked(&mut victim, &mut raw).await;
+
+    drop(silent);
     victim.stop().await;
 }
 

@@ -14,6 +14,7 @@ mod hearsay;
 mod link;
 mod lookups;
 mod muxer;
+mod newcomers;
 pub mod policy;
 mod swarm;
 mod transport;

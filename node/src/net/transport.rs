@@ -26,6 +26,7 @@ use super::{
     behaviour::Links,
     hearsay::GuardedKad,
     muxer::Bounded,
+    newcomers::{self, Newcomers},
     swarm::registry,
 };
 
@@ -35,6 +36,7 @@ pub(super) const KAD: StreamProtocol = StreamProtocol::new("/headwater/kad/1");
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
     limits: connection_limits::Behaviour,
+    newcomers: Newcomers,
     pub(super) links: Links,
     pub(super) overlay: GuardedKad,
     identify: identify::Behaviour,
@@ -89,7 +91,7 @@ fn behaviour(config: &NetConfig, key: &identity::Keypair) -> Behaviour {
         .with_max_established_per_peer(Some(4))
         .with_max_established(Some(config.max_links.saturating_mul(2)))
         .with_max_pending_outgoing(Some(64))
-        .with_max_pending_incoming(Some(64));
+        .with_max_pending_incoming(Some(newcomers::ALL));
     let mut kad_config = kad::Config::new(KAD);
     kad_config
         .set_query_timeout(Duration::from_secs(5))
@@ -112,6 +114,7 @@ fn behaviour(config: &NetConfig, key: &identity::Keypair) -> Behaviour {
         .with_cache_size(0);
     Behaviour {
         limits: connection_limits::Behaviour::new(limits),
+        newcomers: Newcomers::default(),
         links: Links::new(local),
         overlay: GuardedKad {
             kad,
