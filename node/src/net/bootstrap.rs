@@ -67,6 +67,13 @@ impl Bootstraps {
     pub(super) fn failed(&mut self, index: usize, reason: &str, now: Instant) {
         if let Some(bootstrap) = self.0.get_mut(index) {
             tracing::warn!(address = %bootstrap.address, reason, "bootstrap node not reached");
+        }
+        self.spared(index, now);
+    }
+
+    /// It is connected, or being dialled, for another reason.
+    pub(super) fn spared(&mut self, index: usize, now: Instant) {
+        if let Some(bootstrap) = self.0.get_mut(index) {
             bootstrap.busy = false;
             bootstrap.back_off.fail(now, chance());
         }
@@ -188,6 +195,9 @@ mod tests {
         assert!(bootstraps.due(now).is_empty(), "it just failed");
 
         let later = now + BACK_OFF * 2;
-        assert_eq!(bootstraps.due(later), [(0, address)]);
+        assert_eq!(bootstraps.due(later), [(0, address.clone())]);
+        bootstraps.spared(0, later);
+        assert!(bootstraps.due(later).is_empty(), "it was just tried");
+        assert_eq!(bootstraps.due(later + BACK_OFF * 3), [(0, address)]);
     }
 }

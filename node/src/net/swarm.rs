@@ -521,6 +521,12 @@ impl Task {
                 let attempt = options.connection_id();
                 match self.swarm.dial(options) {
                     Ok(()) => self.bootstraps.dialling(index, attempt, now),
+                    // It is known from an earlier run, and the overlay was faster.
+                    Err(DialError::DialPeerConditionFalse(_)) => self.bootstraps.spared(index, now),
+                    Err(DialError::NoAddresses) => {
+                        let reason = "this node itself listens there";
+                        self.bootstraps.failed(index, reason, now);
+                    }
                     Err(error) => self.bootstraps.failed(index, &innermost(&error), now),
                 }
             }
