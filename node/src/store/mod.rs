@@ -122,11 +122,13 @@ impl Store {
             .cache_capacity(16 * 1024 * 1024)
             .open()
             .map_err(|reason| match reason {
-                sled::Error::Corruption { .. } => lost(&directory, &reason),
-                sled::Error::CollectionNotFound(_)
+                // What cannot be read as a database of this or any version is one that was
+                // damaged: nothing else has ever been written there.
+                sled::Error::Corruption { .. }
+                | sled::Error::CollectionNotFound(_)
                 | sled::Error::Unsupported(_)
-                | sled::Error::ReportableBug(_)
-                | sled::Error::Io(_) => io(&directory, &reason),
+                | sled::Error::ReportableBug(_) => lost(&directory, &reason),
+                sled::Error::Io(_) => io(&directory, &reason),
             })?;
         let store = Self {
             path: path.to_owned(),
@@ -429,7 +431,8 @@ mod tests {
 
     #[test]
     fn a_damaged_database_is_never_taken_for_an_empty_one() {
-        let damages: [fn(&Path); 4] = [
+        let damages: [fn(&Path); 5] = [
+            |db| std::fs::write(db.with_file_name("conf"), [7; 62]).unwrap(),
             |db| std::fs::write(db, [7; 600_000]).unwrap(),
             |db| std::fs::write(db, [0; 600_000]).unwrap(),
             |db| std::fs::write(db, []).unwrap(),
