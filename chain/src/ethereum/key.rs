@@ -66,8 +66,12 @@ impl Key {
     /// # Errors
     /// When the file is no keystore or the password is wrong.
     pub fn load(path: &Path, password: &str) -> Result<Self, KeyError> {
+        std::fs::File::open(path).map_err(|error| failed(path, &error))?;
         let wallet = LocalWallet::decrypt_keystore(path, password);
-        wallet.map(Self).map_err(|error| failed(path, &error))
+        wallet.map(Self).map_err(|error| {
+            let reason = format!("the password is wrong, or the file is no keystore ({error})");
+            failed(path, &reason)
+        })
     }
 
     /// Writes a keystore, which must not exist yet.
@@ -150,7 +154,8 @@ mod tests {
         key.save(&path, "right").unwrap();
 
         assert_eq!(Key::load(&path, "right").unwrap().address(), key.address());
-        assert!(Key::load(&path, "wrong").is_err());
+        let error = Key::load(&path, "wrong").unwrap_err().to_string();
+        assert!(error.contains("the password is wrong"), "{error}");
         assert!(key.save(&path, "right").is_err(), "never overwritten");
         assert_eq!(format!("{key:?}"), "Key(..)");
     }
