@@ -1,5 +1,7 @@
 //! Everything a node wants done, as values.
 
+use std::fmt;
+
 use bytes::Bytes;
 use headwater_proto::{
     AddressText, JobId, ManifestId, MasterPlaylist, MediaInfo, Message, NoRouteReason,
@@ -225,6 +227,20 @@ pub enum Failure {
     NoPeers,
 }
 
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotFound => "the node that should have it does not, or not yet",
+            Self::NoRoute(NoRouteReason::NoCloserPeer) => "no way to that node is known",
+            Self::NoRoute(NoRouteReason::HopLimit) => "the way to that node is too long",
+            Self::NoRoute(NoRouteReason::Timeout) => "that node did not answer in time",
+            Self::NoRoute(NoRouteReason::Overloaded) => "a relay on the way has too much to do",
+            Self::ParentLost => "the neighbour it came from is gone or silent",
+            Self::NoPeers => "this node has no links",
+        })
+    }
+}
+
 /// What only the driver can know. One that it leaves unanswered for a minute counts as
 /// refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -327,7 +343,7 @@ pub enum CommandError {
     #[error("too many {0}")]
     TooMany(&'static str),
     /// The network did not give an answer.
-    #[error("no answer: {0:?}")]
+    #[error("no answer: {0}")]
     Failed(Failure),
 }
 

@@ -34,14 +34,20 @@ pub(super) async fn ask(admin: &str, what: &str) -> anyhow::Result<String> {
             "no node answers at {admin}; is it running, and is --admin right? ({cause})"
         )
     })?;
-    let ok = response.status().is_success();
+    let status = response.status();
     let text = response.text().await?;
-    if !ok {
+    if status == reqwest::StatusCode::NOT_FOUND {
+        anyhow::bail!("{admin} is not the admin address of a node; is --admin right?");
+    }
+    if !status.is_success() {
         let error: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
         let message = error["error"]
             .as_str()
             .unwrap_or("the node refused to answer");
-        anyhow::bail!("{message}");
+        match error["hint"].as_str().filter(|hint| !hint.is_empty()) {
+            Some(hint) => anyhow::bail!("{message}; {hint}"),
+            None => anyhow::bail!("{message}"),
+        }
     }
     Ok(text)
 }

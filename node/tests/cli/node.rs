@@ -13,6 +13,8 @@ struct Running {
     child: Child,
     id: String,
     publish: Option<String>,
+    player: String,
+    admin: String,
 }
 
 impl Drop for Running {
@@ -22,6 +24,9 @@ impl Drop for Running {
         drop(self.child.wait());
     }
 }
+
+/// A node that nobody knows.
+const STRANGER: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
 
 const LOCAL: [&str; 10] = [
     "node",
@@ -36,6 +41,11 @@ const LOCAL: [&str; 10] = [
     "--max-peers=16",
 ];
 
+/// The host and port of a URL.
+fn host(url: &str) -> String {
+    url.split('/').nth(2).unwrap().to_owned()
+}
+
 /// Starts a node and waits until it has said everything.
 fn start(user: &User) -> Running {
     let log = File::create(user.path("log")).unwrap();
@@ -46,13 +56,19 @@ fn start(user: &User) -> Running {
         child,
         id: String::new(),
         publish: None,
+        player: String::new(),
+        admin: String::new(),
     };
     for line in lines {
         let line = line.unwrap();
         match line.split_once(": ").unwrap() {
             ("node", id) => node.id = id.to_owned(),
             ("publish live", url) => node.publish = Some(url.to_owned()),
-            ("admin", _) => return node,
+            ("player", url) => node.player = host(url),
+            ("admin", url) => {
+                node.admin = host(url);
+                return node;
+            }
             _ => {}
         }
     }
@@ -71,6 +87,25 @@ fn a_node_that_runs_can_be_asked_for_its_id() {
     let shown = user.ask(&["key", "show", "--data-dir", "data"]);
 
     assert_eq!(shown, format!("node: {}\n", node.id));
+}
+
+#[test]
+fn status_says_what_to_do_when_there_is_none() {
+    let user = User::new();
+    user.file("node.toml", "");
+    let node = start(&user);
+
+    let ran = user.run(&["status", "--admin", &node.player]);
+    let error = ran.error(1);
+    assert!(error.contains("is --admin right?"), "{error}");
+
+    let ran = user.run(&["status", STRANGER, "--admin", &node.admin]);
+    let error = ran.error(1);
+    assert!(
+        error.contains("no answer: this node has no links"),
+        "{error}"
+    );
+    assert!(error.contains("the node may be down"), "{error}");
 }
 
 #[test]
