@@ -98,8 +98,9 @@ impl JobFilter {
 
 /// A place in a ledger's history.
 ///
-/// Text form: what the ledger makes of it. The job book counts its entries; a chain has a
-/// block's number and hash, which tells a reorganised history from the one that was seen.
+/// Text form: what the ledger makes of it. The job book has an entry's number and
+/// checksum, a chain a block's number and hash, which tell another history from the one that
+/// was seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Cursor(pub String);
@@ -134,7 +135,8 @@ pub enum Event {
     /// The job is over.
     JobEnded(Job),
     /// Everything after this place did not happen after all; what happened instead
-    /// follows. Only a chain takes anything back.
+    /// follows. A chain takes blocks back; a job book took back what was in it before it was
+    /// replaced by another or an older copy.
     RolledBack(Cursor),
 }
 
@@ -181,6 +183,13 @@ pub enum LedgerError {
         /// Where the first bad entry begins.
         at: u64,
     },
+    /// The file is not the one any more that was opened, or not all of it.
+    #[error(
+        "job book {} was removed, replaced or cut off while it was in use; put the right one \
+         there, and start all that use it again",
+        .0.display()
+    )]
+    Replaced(PathBuf),
     /// No such job.
     #[error("there is no job {0}")]
     UnknownJob(JobId),
@@ -274,6 +283,7 @@ impl LedgerError {
             Self::Endpoints(_)
             | Self::WrongChain { .. }
             | Self::TooDeep { .. }
+            | Self::Replaced(_)
             | Self::Cursor(_) => true,
             Self::Io { .. }
             | Self::Missing(_)

@@ -223,8 +223,84 @@ async fn a_book_that_was_cut_off_behind_its_reader_is_not_written_on() {
 
     let error = book.create_job(job("u")).await.unwrap_err();
 
-    assert!(matches!(error, LedgerError::Damaged { .. }), "{error}");
+    assert_eq!(error, LedgerError::Replaced(path.clone()));
     assert_eq!(fs::read_to_string(&path).unwrap(), first);
+}
+
+/// Otherwise a node would go on with a file that nobody else has.
+#[tokio::test]
+async fn a_book_that_was_removed_or_replaced_is_neither_read_nor_written_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("jobs.book");
+    let book = open(&path);
+    book.create_job(job("s")).await.unwrap();
+    let mut watch = book.watch(None);
+    watch.next().await.unwrap().unwrap();
+    let replaced = LedgerError::Replaced(path.clone());
+
+    fs::remove_file(&path).unwrap();
+    assert_eq!(watch.next().await.unwrap().unwrap_err(), replaced);
+    assert_eq!(book.create_job(job("t")).await.unwrap_err(), replaced);
+    assert!(!path.exists());
+
+    open(&path).create_job(job("other")).await.unwrap();
+    assert_eq!(book.job(JobId(1)).await.unwrap_err(), replaced);
+    assert_eq!(book.create_job(job("t")).await.unwrap_err(), replaced);
+    assert!(replaced.is_for_good());
+}
+
+#[tokio::test]
+async fn a_place_in_another_book_or_after_the_end_is_taken_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("jobs.book");
+    let book = open(&path);
+    for stream in ["s", "t", "u"] {
+        book.create_job(job(stream)).await.unwrap();
+    }
+    let whole = fs::read_to_string(&path).unwrap();
+    let mut watch = book.watch(None);
+    let mut place = None;
+    for _ in 0..3 {
+        place = Some(watch.next().await.unwrap().unwrap().cursor);
+    }
+    drop((watch, book));
+    let start = Cursor("0".into());
+    let back = vec![Event::RolledBack(start.clone())];
+
+    let older = whole.split_inclusive('\n').take(3).collect::<String>();
+    fs::write(&path, older).unwrap();
+    let mut watch = open(&path).watch(place.clone());
+    let batch = watch.next().await.unwrap().unwrap();
+    assert_eq!((batch.events, batch.cursor), (back.clone(), start));
+    let again = watch.next().await.unwrap().unwrap().events;
+    assert!(matches!(&again[..], [Event::JobCreated(job)] if job.stream == "s"));
+
+    fs::remove_file(&path).unwrap();
+    let other = open(&path);
+    for stream in ["v", "w", "x", "y"] {
+        other.create_job(job(stream)).await.unwrap();
+    }
+    let mut watch = other.watch(place);
+    assert_eq!(watch.next().await.unwrap().unwrap().events, back);
+    let first = watch.next().await.unwrap().unwrap().events;
+    assert!(matches!(&first[..], [Event::JobCreated(job)] if job.stream == "v"));
+}
+
+/// Places of version 0.1 have no checksum.
+#[tokio::test]
+async fn a_place_without_a_checksum_is_believed_up_to_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let book = open(&dir.path().join("jobs.book"));
+    for stream in ["s", "t"] {
+        book.create_job(job(stream)).await.unwrap();
+    }
+
+    let mut watch = book.watch(Some(Cursor("1".into())));
+    let next = watch.next().await.unwrap().unwrap().events;
+    assert!(matches!(&next[..], [Event::JobCreated(job)] if job.stream == "t"));
+    let mut watch = book.watch(Some(Cursor("3".into())));
+    let next = watch.next().await.unwrap().unwrap().events;
+    assert!(matches!(next[..], [Event::RolledBack(_)]));
 }
 
 /// As when the half entry of a killed writer is replaced between two reads of a reader.

@@ -7,6 +7,7 @@
 use std::{
     fs::{self, OpenOptions},
     io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -21,6 +22,16 @@ use crate::{
 const MAGIC: &str = "headwater-job-book 1 ";
 /// Bytes of one entry at most.
 const MAX_ENTRY: usize = 16 * 1024;
+
+/// An entry, with what it made happen.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// Counts from 1.
+    pub(super) number: u64,
+    /// Also says what came before it.
+    pub(super) checksum: [u8; 32],
+    pub(super) events: Vec<Event>,
+}
 
 #[derive(Debug)]
 pub(super) struct File {
@@ -124,27 +135,47 @@ impl File {
         self.read_new().map(drop)
     }
 
-    /// Takes in what other processes wrote; returns each entry's number and events.
+    /// Takes in what other processes wrote, and returns it.
     ///
     /// Nobody waits for readers, so an entry that a killed process left half written may
     /// be replaced while it is read. What looks damaged is therefore read again while
     /// nobody writes.
-    pub(super) fn read_new(&mut self) -> Result<Vec<(u64, Vec<Event>)>, LedgerError> {
-        let mut batches = Vec::new();
-        let read = self.read_into(&mut batches);
+    pub(super) fn read_new(&mut self) -> Result<Vec<Entry>, LedgerError> {
+        self.still_there()?;
+        let mut entries = Vec::new();
+        let read = self.read_into(&mut entries);
         if matches!(read, Err(LedgerError::Damaged { .. })) {
             let error = |path: &Path, reason| io_error(path, &reason);
             self.file.lock_shared().map_err(|e| error(&self.path, e))?;
-            let again = self.read_into(&mut batches);
+            let again = self.read_into(&mut entries);
             self.file.unlock().map_err(|e| error(&self.path, e))?;
             again?;
         } else {
             read?;
         }
-        Ok(batches)
+        Ok(entries)
     }
 
-    fn read_into(&mut self, batches: &mut Vec<(u64, Vec<Event>)>) -> Result<(), LedgerError> {
+    /// Fails when the path leads to another file by now, or what was read has been cut off:
+    /// this book would never again hear of the others that use it.
+    fn still_there(&self) -> Result<(), LedgerError> {
+        let there = match fs::metadata(&self.path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            there => Some(there.map_err(|reason| io_error(&self.path, &reason))?),
+        };
+        let own = self.file.metadata();
+        let own = own.map_err(|reason| io_error(&self.path, &reason))?;
+        let same = |there: &fs::Metadata| {
+            (there.dev(), there.ino()) == (own.dev(), own.ino()) && there.len() >= self.offset
+        };
+        if there.as_ref().is_some_and(same) {
+            Ok(())
+        } else {
+            Err(LedgerError::Replaced(self.path.clone()))
+        }
+    }
+
+    fn read_into(&mut self, read: &mut Vec<Entry>) -> Result<(), LedgerError> {
         let mut text = Vec::new();
         self.file
             .seek(SeekFrom::Start(self.offset))
@@ -162,7 +193,11 @@ impl File {
             self.entries += 1;
             self.checksum = checksum;
             let events = self.state.apply(&change, checksum);
-            batches.push((self.entries, events));
+            read.push(Entry {
+                number: self.entries,
+                checksum,
+                events,
+            });
         }
         Ok(())
     }
@@ -204,6 +239,7 @@ impl File {
         &mut self,
         change: impl FnOnce(&State) -> Result<Option<Change>, LedgerError>,
     ) -> Result<(), LedgerError> {
+        self.still_there()?;
         self.read_into(&mut Vec::new())?;
         let Some(change) = change(&self.state)? else {
             return Ok(());
@@ -216,12 +252,6 @@ impl File {
             return Err(LedgerError::TooLong("the entry is too long"));
         }
         let line = format!("{} {json}\n", to_hex(&chained(&self.checksum, &json)));
-        let about = self.file.metadata();
-        let len = about.map_err(|reason| io_error(&self.path, &reason))?.len();
-        // Somebody cut off what had been read; writing on would leave a hole.
-        if len < self.offset {
-            return Err(self.damaged(len));
-        }
         // Cuts off what a killed process left behind; nobody else writes now.
         self.file
             .set_len(self.offset)

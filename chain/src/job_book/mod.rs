@@ -12,13 +12,13 @@ use std::{
 use tokio::sync::mpsc;
 
 use self::{
-    file::File,
+    file::{Entry, File},
     state::{Change, State},
 };
 use crate::{
     ethereum::Domain,
-    ledger::{Batch, Cursor, Future, JobFilter, Ledger, LedgerError, NewJob, Watch},
-    types::{Address, Job, JobId, Transcoder},
+    ledger::{Batch, Cursor, Event, Future, JobFilter, Ledger, LedgerError, NewJob, Watch},
+    types::{Address, Job, JobId, Transcoder, hex, to_hex},
 };
 
 /// How often the file is looked at for what other processes wrote.
@@ -217,20 +217,19 @@ async fn follow(
     from: Option<Cursor>,
     to: &mpsc::Sender<Result<Batch, LedgerError>>,
 ) -> Result<(), LedgerError> {
-    let seen = match &from {
-        None => 0,
-        Some(Cursor(text)) => text
-            .parse()
-            .map_err(|_| LedgerError::Cursor(text.clone()))?,
+    let mut seen = match from {
+        None => Place::START,
+        Some(cursor) => Place::read(cursor)?,
     };
+    let mut looked_up = false;
     // A reader of its own: it goes through the history at its own pace.
     let mut file = File::open_for_reading(path)?;
     let mut tick = tokio::time::interval(POLL);
     loop {
         tick.tick().await;
-        let (read, batches) = tokio::task::spawn_blocking(move || {
-            let batches = file.read_new();
-            (file, batches)
+        let (read, entries) = tokio::task::spawn_blocking(move || {
+            let entries = file.read_new();
+            (file, entries)
         })
         .await
         .map_err(|error| LedgerError::Io {
@@ -238,17 +237,79 @@ async fn follow(
             reason: error.to_string(),
         })?;
         file = read;
-        for (number, events) in batches? {
+        let entries = entries?;
+        // The first time, these are all that there are.
+        if !looked_up && !seen.is_in(&entries) {
+            seen = Place::START;
             let batch = Batch {
-                cursor: Cursor(number.to_string()),
-                events,
+                cursor: seen.cursor(),
+                events: vec![Event::RolledBack(seen.cursor())],
             };
-            if number > seen && to.send(Ok(batch)).await.is_err() {
+            if to.send(Ok(batch)).await.is_err() {
+                return Ok(());
+            }
+        }
+        looked_up = true;
+        for entry in entries {
+            let batch = Batch {
+                cursor: Place::of(&entry).cursor(),
+                events: entry.events,
+            };
+            if entry.number > seen.number && to.send(Ok(batch)).await.is_err() {
                 return Ok(());
             }
         }
         if to.is_closed() {
             return Ok(());
         }
+    }
+}
+
+/// A place in a book, and in no other.
+struct Place {
+    /// Entries up to it.
+    number: u64,
+    /// Of the last of them; unknown when an earlier version wrote the place down.
+    checksum: Option<[u8; 32]>,
+}
+
+impl Place {
+    /// Before the first entry of any book.
+    const START: Self = Self {
+        number: 0,
+        checksum: None,
+    };
+
+    fn read(Cursor(text): Cursor) -> Result<Self, LedgerError> {
+        let (number, checksum) = match text.split_once(' ') {
+            None => (text.parse().ok(), Some(None)),
+            Some((number, checksum)) => (number.parse().ok(), hex(checksum).map(Some)),
+        };
+        match (number, checksum) {
+            (Some(number), Some(checksum)) => Ok(Self { number, checksum }),
+            _ => Err(LedgerError::Cursor(text)),
+        }
+    }
+
+    const fn of(entry: &Entry) -> Self {
+        Self {
+            number: entry.number,
+            checksum: Some(entry.checksum),
+        }
+    }
+
+    fn cursor(&self) -> Cursor {
+        let checksum = self
+            .checksum
+            .map(|checksum| format!(" {}", to_hex(&checksum)));
+        Cursor(format!("{}{}", self.number, checksum.unwrap_or_default()))
+    }
+
+    /// Whether the book with these entries came by here.
+    fn is_in(&self, entries: &[Entry]) -> bool {
+        let is_it = |entry: &Entry| {
+            entry.number == self.number && self.checksum.is_none_or(|known| known == entry.checksum)
+        };
+        self.number == 0 || entries.iter().any(is_it)
     }
 }
