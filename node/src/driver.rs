@@ -534,8 +534,12 @@ fn observe(event: &Event) {
             let to = to.map(|node| node.fmt_short());
             info!(%stream, from, to, "stream comes from another node");
         }
-        Event::StageChanged { stream, from, to } => {
+        Event::StageChanged { stream, from, to } if from.is_fed() || to.is_fed() => {
             info!(%stream, ?from, ?to, "feed of a job changed");
+        }
+        // A search goes on, every second and for as long as the broadcaster is away.
+        Event::StageChanged { stream, from, to } => {
+            debug!(%stream, ?from, ?to, "search of a job's feed");
         }
         Event::GrantChanged {
             job,
@@ -556,5 +560,54 @@ fn observe(event: &Event) {
         Event::Misbehaved { peer, what } => {
             warn!(peer = peer.fmt_short(), what, "neighbour misbehaved");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, sync::Arc};
+
+    use headwater_protocol::Stage;
+
+    use super::*;
+
+    #[test]
+    fn a_search_that_goes_on_is_not_news() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let log = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(Arc::new(File::create(&path).unwrap()))
+            .finish();
+        let node = NodeId::from_public_key([7; 32]);
+        let stream: StreamId = format!("{node}.aaaaaaaaaaaaaaaaaaaaaaaaaa.source")
+            .parse()
+            .unwrap();
+        let stages = [
+            Stage::Idle,
+            Stage::Searching,
+            Stage::Asked,
+            Stage::Searching,
+            Stage::Asked,
+            Stage::Relayed,
+            Stage::Searching,
+        ];
+
+        tracing::subscriber::with_default(log, || {
+            for pair in stages.windows(2) {
+                observe(&Event::StageChanged {
+                    stream: stream.clone(),
+                    from: pair[0],
+                    to: pair[1],
+                });
+            }
+        });
+
+        let log = std::fs::read_to_string(path).unwrap();
+        assert_eq!(log.lines().count(), 2, "{log}");
+        assert!(
+            log.contains("to=Relayed") && log.contains("from=Relayed"),
+            "{log}"
+        );
     }
 }

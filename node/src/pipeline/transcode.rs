@@ -366,6 +366,7 @@ async fn feed(
     served: &Mutex<Served>,
 ) {
     let mut first = true;
+    let mut missed = false;
     while let Some(delivery) = subscription.next().await {
         let item = match delivery {
             Delivery::Init { index, chunks } => {
@@ -390,6 +391,7 @@ async fn feed(
                 if std::mem::take(&mut first) {
                     info!(stream = %source, segment = position.segment, "the source comes");
                 }
+                missed = false;
                 lock(served).source(position, media.last, &chunks);
                 part_of(position, media, join(chunks))
             }
@@ -397,7 +399,12 @@ async fn feed(
                 warn!(stream = %source, ?from, ?to, "the source has a hole");
                 continue;
             }
-            Delivery::Waiting(_) => continue,
+            Delivery::Waiting(reason) => {
+                if !std::mem::replace(&mut missed, true) {
+                    info!(stream = %source, %reason, "the source does not come; trying on");
+                }
+                continue;
+            }
             Delivery::Finished => return,
         };
         if !input.push(item).await {

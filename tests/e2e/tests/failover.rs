@@ -63,6 +63,9 @@ async fn another_transcoder_takes_over_from_one_that_died() {
     encoder.stop().await.unwrap();
 }
 
+/// What makes a transcoder say each step of its search.
+const STEPS: [&str; 2] = ["--log", "info,headwater::driver=debug"];
+
 /// Times that a transcoder has asked somebody to feed it, and that it has been fed.
 fn asked_and_fed(transcoder: &Node) -> (usize, usize) {
     let log = transcoder.log();
@@ -78,7 +81,7 @@ async fn a_transcoder_is_soon_fed_again_when_its_broadcaster_was_killed_and_come
     let join = ["--bootstrap", &relay.address];
     let flags = ["--transcoder", "--ladder", "144p", "--ledger", &ledger];
     let transcoder = cluster
-        .node("transcoder", &[&flags[..], &join].concat())
+        .node("transcoder", &[&flags[..], &join, &STEPS].concat())
         .await;
     let transcoder = transcoder.unwrap();
     let flags = [&["--broadcaster", "--ledger", &ledger][..], &join].concat();
