@@ -1,6 +1,6 @@
 //! The key a transcoder signs with, kept in a geth-compatible keystore.
 
-use std::{fmt, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{fmt, fs, io, os::unix::fs::PermissionsExt as _, path::Path};
 
 use ethers_core::{
     rand::rngs::OsRng,
@@ -66,7 +66,7 @@ impl Key {
     /// # Errors
     /// When the file is no keystore or the password is wrong.
     pub fn load(path: &Path, password: &str) -> Result<Self, KeyError> {
-        std::fs::File::open(path).map_err(|error| failed(path, &error))?;
+        fs::File::open(path).map_err(|error| failed(path, &error))?;
         let wallet = LocalWallet::decrypt_keystore(path, password);
         wallet.map(Self).map_err(|error| {
             let reason = format!("the password is wrong, or the file is no keystore ({error})");
@@ -88,13 +88,12 @@ impl Key {
         let name = name
             .to_str()
             .ok_or_else(|| failed(path, &"not a readable name"))?;
-        std::fs::create_dir_all(folder).map_err(|error| failed(path, &error))?;
+        fs::create_dir_all(folder).map_err(|error| failed(path, &error))?;
         let secret = self.0.signer().to_bytes();
-        LocalWallet::encrypt_keystore(folder, &mut OsRng, secret, password, Some(name))
+        let name = format!("{name}.new");
+        LocalWallet::encrypt_keystore(folder, &mut OsRng, secret, password, Some(&name))
             .map_err(|error| failed(path, &error))?;
-        // Encrypted, but nobody else's business all the same.
-        let private = std::fs::Permissions::from_mode(0o600);
-        std::fs::set_permissions(path, private).map_err(|error| failed(path, &error))
+        keep(&folder.join(name), path).map_err(|error| failed(path, &error))
     }
 
     /// The address it signs for.
@@ -134,6 +133,17 @@ impl Key {
     }
 }
 
+/// Puts a whole file in its place: a crash leaves either no key or all of it, and a key that
+/// was told of is not lost with the power.
+fn keep(beside: &Path, path: &Path) -> io::Result<()> {
+    // Encrypted, but nobody else's business all the same.
+    fs::set_permissions(beside, fs::Permissions::from_mode(0o600))?;
+    fs::File::open(beside)?.sync_all()?;
+    fs::rename(beside, path)?;
+    let folder = path.parent().filter(|f| !f.as_os_str().is_empty());
+    fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
 fn failed(path: &Path, reason: &dyn fmt::Display) -> KeyError {
     KeyError::Keystore {
         path: path.display().to_string(),
@@ -158,6 +168,20 @@ mod tests {
         assert!(error.contains("the password is wrong"), "{error}");
         assert!(key.save(&path, "right").is_err(), "never overwritten");
         assert_eq!(format!("{key:?}"), "Key(..)");
+    }
+
+    #[test]
+    fn a_keystore_is_whole_private_and_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key.json");
+        fs::write(dir.path().join("key.json.new"), "of a killed progr").unwrap();
+
+        Key::random().save(&path, "").unwrap();
+
+        Key::load(&path, "").unwrap();
+        let mode = path.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]
