@@ -3,7 +3,7 @@
 use std::{
     fs::{DirBuilder, OpenOptions},
     io::{ErrorKind, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
 };
 
@@ -26,8 +26,22 @@ pub(super) fn create_private_dir(path: &Path) -> Result<(), StoreError> {
 
 pub(super) fn load_or_create(path: &Path) -> Result<SigningKey, StoreError> {
     match load(path)? {
-        Some(key) => Ok(key),
+        Some(key) => {
+            warn_if_shared(path);
+            Ok(key)
+        }
         None => create(path),
+    }
+}
+
+/// A key that was restored from a copy may have lost its permissions on the way.
+fn warn_if_shared(path: &Path) {
+    let mode = path.metadata().map(|about| about.permissions().mode());
+    if mode.is_ok_and(|mode| mode & 0o077 != 0) {
+        tracing::warn!(
+            path = %path.display(),
+            "others on this machine can read this node's key; chmod 600 it"
+        );
     }
 }
 

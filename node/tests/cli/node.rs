@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{BufRead as _, BufReader},
+    os::unix::fs::PermissionsExt as _,
     process::{Child, Stdio},
 };
 
@@ -138,6 +139,25 @@ fn identity_and_stream_key_outlive_kill_9_and_the_log_is_as_the_file_says() {
     };
     assert_eq!(key(&second.publish), key(&publish));
     assert!(!log.contains(&key(&publish)), "the key is in the log");
+}
+
+#[test]
+fn a_key_that_others_can_read_is_warned_of() {
+    let user = User::new();
+    user.file("node.toml", "log = 'warn'\n");
+    drop(start(&user));
+    let log = || std::fs::read_to_string(user.path("log")).unwrap();
+    assert_eq!(log(), "");
+    let all = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(user.path("data/node.key"), all).unwrap();
+
+    drop(start(&user));
+
+    assert!(
+        log().contains("data/node.key") && log().contains("chmod 600"),
+        "{}",
+        log()
+    );
 }
 
 #[test]
