@@ -2,8 +2,8 @@
 
 use crate::common::{Still, VIDEO, make};
 use std::{
-    collections::BTreeMap, io::Read as _, net::SocketAddr, ops::ControlFlow, process::Stdio,
-    time::Duration,
+    collections::BTreeMap, io::Read as _, net::SocketAddr, ops::ControlFlow, path::Path,
+    process::Stdio, time::Duration,
 };
 
 use headwater_media::{
@@ -137,38 +137,55 @@ async fn a_killed_encoder_is_lost_rather_than_done() {
     assert_eq!(drain(publisher).await.2, End::Lost);
 }
 
-/// An FFmpeg transport stream may change its picture size between two frames; the encoder
-/// then sends new headers in the same session.
-#[tokio::test]
-async fn an_encoder_that_changes_its_picture_size_begins_a_new_stream() {
-    let dir = tempfile::tempdir().unwrap();
-    let clip = |name: &str, size: &str, offset: &str| {
+/// Two clips of 2 s in one transport stream, which may change between two frames: the second
+/// with its own picture size and start in seconds. The encoder sends both in one session.
+fn encoder_of_two(server: SocketAddr, dir: &Path, size: &str, start: &str) -> Child {
+    let clip = |name: &str, size: &str, start: &str| {
         let arguments = format!(
             "-f lavfi -i testsrc2=size={size}:rate=25:duration=2 -c:v libx264 -preset ultrafast \
-             -g 25 -output_ts_offset {offset}"
+             -g 25 -output_ts_offset {start}"
         );
-        std::fs::read(make(dir.path(), name, &arguments)).unwrap()
+        std::fs::read(make(dir, name, &arguments)).unwrap()
     };
-    let mut both = clip("small.ts", "160x90", "0");
-    both.extend(clip("large.ts", "320x180", "2"));
-    let path = dir.path().join("both.ts");
+    let mut both = clip("first.ts", "160x90", "0");
+    both.extend(clip("second.ts", size, start));
+    let path = dir.join("both.ts");
     std::fs::write(&path, both).unwrap();
-    let mut server = server().await;
-    let _encoder = Command::new("ffmpeg")
-        .args(["-v", "error", "-re", "-i"])
+    Command::new("ffmpeg")
+        .args(["-v", "error", "-copyts", "-i"])
         .arg(&path)
         .args(["-c", "copy", "-bsf:v", "extract_extradata", "-f", "flv"])
-        .arg(format!("rtmp://{}/live/key-one", server.local_addr()))
+        .arg(format!("rtmp://{server}/live/key-one"))
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .spawn()
-        .unwrap();
+        .unwrap()
+}
+
+#[tokio::test]
+async fn an_encoder_that_changes_its_picture_size_begins_a_new_stream() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = server().await;
+    let _encoder = encoder_of_two(server.local_addr(), dir.path(), "320x180", "2");
 
     let first = play(accept(&mut server).await).await;
     let second = play(accept(&mut server).await).await;
 
     assert_eq!(first, (vec![(160, 90)], End::Lost));
     assert_eq!(second, (vec![(320, 180)], End::Unpublished));
+}
+
+#[tokio::test]
+async fn an_encoder_whose_clock_leaps_begins_a_new_stream() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = server().await;
+    let _encoder = encoder_of_two(server.local_addr(), dir.path(), "160x90", "60");
+
+    let first = play(accept(&mut server).await).await;
+    let second = play(accept(&mut server).await).await;
+
+    assert_eq!(first, (vec![(160, 90)], End::Lost));
+    assert_eq!(second, (vec![(160, 90)], End::Unpublished));
 }
 
 /// Packages an encoder's stream; returns the picture sizes that it announced.

@@ -81,7 +81,7 @@ impl Headers {
 
 /// Whether a tag is a sequence header or a script rather than media (Adobe FLV 10.1, E.4.2
 /// and E.4.3; Enhanced RTMP v2, "ExVideoTagHeader" and "ExAudioTagHeader").
-fn is_header(kind: Kind, data: &[u8]) -> bool {
+pub(super) fn is_header(kind: Kind, data: &[u8]) -> bool {
     let (Some(first), second) = (data.first(), data.get(1)) else {
         return false;
     };

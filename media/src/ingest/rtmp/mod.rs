@@ -4,6 +4,7 @@
 //! FLV byte stream, which FFmpeg reads on a thread of its own.
 
 mod headers;
+mod times;
 
 use std::{
     collections::BTreeMap,
@@ -28,7 +29,8 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use headers::{Effect, Headers, Kind};
+use headers::{Effect, Headers, Kind, is_header};
+use times::Times;
 
 /// Encoders connected at once.
 const CONNECTIONS: usize = 64;
@@ -148,6 +150,7 @@ async fn listen(listener: TcpListener, shared: Arc<Shared>, mut stop: watch::Rec
                 shared,
                 publishing: None,
                 headers: Headers::default(),
+                times: Times::default(),
             };
             tokio::select! {
                 () = session.run() => {}
@@ -165,6 +168,7 @@ struct Session {
     shared: Arc<Shared>,
     publishing: Option<Publishing>,
     headers: Headers,
+    times: Times,
 }
 
 struct Publishing {
@@ -298,6 +302,7 @@ impl Session {
             ServerSessionEvent::PublishStreamFinished { .. } => {
                 self.end(End::Unpublished);
                 self.headers = Headers::default();
+                self.times = Times::default();
                 Ok(())
             }
             ServerSessionEvent::StreamMetadataChanged { metadata, .. } => {
@@ -419,20 +424,20 @@ impl Session {
         let Some(publishing) = &self.publishing else {
             return Ok(());
         };
-        match self.headers.note(kind, data) {
-            Effect::Forward => {}
+        let leapt = !is_header(kind, data) && self.times.leaps(kind, time);
+        let why = match self.headers.note(kind, data) {
+            Effect::Forward if leapt => Some("the encoder's clock leapt"),
+            Effect::Forward => None,
             Effect::Hold => return Ok(()),
-            Effect::Restart => {
-                let name = publishing.name.clone();
-                info!(
-                    name,
-                    "the encoder changed its settings; its stream begins anew"
-                );
-                self.end(End::Lost);
-                self.begin(name).await?;
-                for (kind, header) in self.headers.all() {
-                    self.forward(kind, time, &header).await?;
-                }
+            Effect::Restart => Some("the encoder changed its settings"),
+        };
+        if let Some(why) = why {
+            let name = publishing.name.clone();
+            info!(name, "{why}; its stream begins anew");
+            self.end(End::Lost);
+            self.begin(name).await?;
+            for (kind, header) in self.headers.all() {
+                self.forward(kind, time, &header).await?;
             }
         }
         self.forward(kind, time, data).await
