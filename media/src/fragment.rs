@@ -1,12 +1,16 @@
 //! CMAF fragments of up to one video and one audio track, from encoded packets.
 
 use bytes::Bytes;
-use ff::{Dictionary, Packet, Rational, codec::Parameters, format::context::StreamIo};
+use ff::{
+    Dictionary, Packet, Rational,
+    codec::{Id, Parameters},
+    format::context::StreamIo,
+};
 use ffmpeg_next as ff;
 
 use crate::{
     codec,
-    ffmpeg::{self, Buffer, During as _, FfmpegError, details},
+    ffmpeg::{self, Buffer, Details, During as _, FfmpegError, details},
     part::{AudioTrack, TIMESCALE, Tracks, VideoTrack},
 };
 
@@ -28,21 +32,27 @@ pub(crate) struct InputTracks {
 }
 
 impl InputTracks {
-    /// What playlists have to say of them; `None` when a codec cannot be played from
-    /// MP4.
-    pub(crate) fn describe(&self) -> Option<Tracks> {
+    /// What playlists have to say of them.
+    ///
+    /// # Errors
+    /// The codec that cannot be played from MP4.
+    pub(crate) fn describe(&self) -> Result<Tracks, Id> {
+        let name = |track: &InputTrack, details: &Details| {
+            let id = track.parameters.id();
+            codec::name(id, details).ok_or(id)
+        };
         let video = match &self.video {
             None => None,
             Some(track) => {
                 let details = details(&track.parameters);
                 let rate = track.frame_rate;
-                let milli = if rate.denominator() == 0 {
-                    0
-                } else {
-                    i64::from(rate.numerator()) * 1000 / i64::from(rate.denominator())
+                let milli = match i64::from(rate.denominator()) {
+                    0 => 0,
+                    // FFmpeg's fraction is close to the rate, and not always below it.
+                    below => (i64::from(rate.numerator()) * 1000 + below / 2) / below,
                 };
                 Some(VideoTrack {
-                    codec: codec::name(track.parameters.id(), &details)?,
+                    codec: name(track, &details)?,
                     width: details.width,
                     height: details.height,
                     frame_rate_milli: u32::try_from(milli).unwrap_or(0),
@@ -54,13 +64,13 @@ impl InputTracks {
             Some(track) => {
                 let details = details(&track.parameters);
                 Some(AudioTrack {
-                    codec: codec::name(track.parameters.id(), &details)?,
+                    codec: name(track, &details)?,
                     sample_rate: details.sample_rate,
                     channels: details.channels,
                 })
             }
         };
-        Some(Tracks { video, audio })
+        Ok(Tracks { video, audio })
     }
 
     /// Time base of video packets inside the fragments.
@@ -112,7 +122,7 @@ impl Fragmenter {
             let mut parameters = track.parameters.clone();
             ffmpeg::clear_codec_tag(&mut parameters);
             let mut stream = output
-                .add_stream(ff::encoder::find(ff::codec::Id::None))
+                .add_stream(ff::encoder::find(Id::None))
                 .during("adding a track")?;
             stream.set_parameters(parameters);
             stream.set_time_base(bases[kind]);

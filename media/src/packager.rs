@@ -62,6 +62,12 @@ pub enum PackageError {
     Ffmpeg(#[from] FfmpegError),
 }
 
+impl PackageError {
+    pub(crate) fn codec(id: ff::codec::Id) -> Self {
+        Self::Codec(id.name().to_owned())
+    }
+}
+
 /// A segment whose place is given rather than found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mark {
@@ -177,11 +183,7 @@ impl Packager {
             (None, Some(_)) => Kind::Audio,
             (None, None) => return Err(PackageError::NoTracks),
         };
-        let described = tracks.describe().ok_or_else(|| {
-            let ids = [&tracks.video, &tracks.audio].into_iter().flatten();
-            let names: Vec<_> = ids.map(|t| t.parameters.id().name()).collect();
-            PackageError::Codec(names.join(" or "))
-        })?;
+        let described = tracks.describe().map_err(PackageError::codec)?;
         let (fragmenter, init) = Fragmenter::new(tracks)?;
         let (index, segment) = match &cuts {
             Cuts::Found { resume, .. } => (resume.init, resume.segment),

@@ -2,12 +2,16 @@
 
 use std::{ops::ControlFlow, path::Path, time::Duration};
 
-use ff::{Rescale as _, media::Type};
+use ff::{
+    Rescale as _,
+    format::context::{Input, Output},
+    media::Type,
+};
 use ffmpeg_next as ff;
 
 use crate::{
     ffmpeg::{self, During as _, FfmpegError},
-    ingest::{Clock, IngestError, open_file},
+    ingest::{Clock, IngestError, best_video, open_file},
 };
 
 /// How far a push has come.
@@ -25,6 +29,12 @@ pub enum PushError {
     /// The file cannot be used.
     #[error(transparent)]
     Input(#[from] IngestError),
+    /// FLV, in which RTMP carries media, has no place for its tracks.
+    #[error(
+        "RTMP cannot carry this file ({0}); make one of it that it can: \
+         ffmpeg -i FILE -c:v libx264 -c:a aac -ar 48000 NEW.mp4"
+    )]
+    Unfit(String),
     /// The server cannot be reached, or refused the stream key.
     #[error("the server does not take the stream ({0}); check the address and the stream key")]
     Server(FfmpegError),
@@ -50,26 +60,17 @@ pub fn run(
     ffmpeg::start();
     ff::format::network::init();
     let mut input = open_file(path)?;
+    // What FLV cannot hold is known before a broadcast begins with it.
+    let mut nowhere = ff::format::output_as("/dev/null", "flv").during("looking at the file")?;
+    add_tracks(&input, &mut nowhere)?;
+    nowhere
+        .write_header()
+        .map_err(|_| PushError::Unfit(codecs(&nowhere)))?;
     let mut output = ff::format::output_as(&url, "flv")
         .during("connecting")
         .map_err(PushError::Server)?;
     let length = Duration::from_micros(u64::try_from(input.duration()).unwrap_or(0));
-    let mut tracks = Vec::new();
-    for kind in [Type::Video, Type::Audio] {
-        let Some(stream) = input.streams().best(kind) else {
-            continue;
-        };
-        let mut parameters = stream.parameters();
-        ffmpeg::clear_codec_tag(&mut parameters);
-        let mut added = output
-            .add_stream(ff::encoder::find(ff::codec::Id::None))
-            .during("adding a track")?;
-        added.set_parameters(parameters);
-        if stream.avg_frame_rate().numerator() > 0 {
-            added.set_avg_frame_rate(stream.avg_frame_rate());
-        }
-        tracks.push((stream.index(), added.index()));
-    }
+    let tracks = add_tracks(&input, &mut output)?;
     output
         .write_header()
         .during("starting the stream")
@@ -124,4 +125,31 @@ pub fn run(
         .write_trailer()
         .during("ending the stream")
         .map_err(PushError::Server)
+}
+
+/// Adds the best video and audio track of a file; returns their numbers there and here.
+fn add_tracks(input: &Input, output: &mut Output) -> Result<Vec<(usize, usize)>, FfmpegError> {
+    let audio = input.streams().best(Type::Audio);
+    let mut tracks = Vec::new();
+    for stream in best_video(input).into_iter().chain(audio) {
+        let mut parameters = stream.parameters();
+        ffmpeg::clear_codec_tag(&mut parameters);
+        let mut added = output
+            .add_stream(ff::encoder::find(ff::codec::Id::None))
+            .during("adding a track")?;
+        added.set_parameters(parameters);
+        if stream.avg_frame_rate().numerator() > 0 {
+            added.set_avg_frame_rate(stream.avg_frame_rate());
+        }
+        tracks.push((stream.index(), added.index()));
+    }
+    Ok(tracks)
+}
+
+fn codecs(output: &Output) -> String {
+    let names: Vec<_> = output
+        .streams()
+        .map(|stream| stream.parameters().id().name())
+        .collect();
+    names.join(", ")
 }

@@ -31,7 +31,7 @@ pub fn probe(path: &Path) -> Result<Probe, IngestError> {
     let input = open_file(path)?;
     let duration = u64::try_from(input.duration()).unwrap_or(0);
     let demuxer = Demuxer::new(&input)?;
-    let tracks = demuxer.tracks.describe().ok_or(PackageError::NoTracks)?;
+    let tracks = demuxer.tracks.describe().map_err(PackageError::codec)?;
     Ok(Probe {
         tracks,
         duration: std::time::Duration::from_micros(duration),
@@ -144,7 +144,7 @@ impl Demuxer {
 }
 
 /// The best video stream that is moving pictures, not a cover.
-fn best_video(input: &Input) -> Option<ff::Stream<'_>> {
+pub(crate) fn best_video(input: &Input) -> Option<ff::Stream<'_>> {
     let cover = ff::format::stream::Disposition::ATTACHED_PIC;
     let moving = |stream: &ff::Stream<'_>| !stream.disposition().contains(cover);
     let best = input.streams().best(Type::Video).filter(moving);

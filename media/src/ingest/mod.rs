@@ -9,8 +9,8 @@ mod test_source;
 
 use std::{ops::ControlFlow, time::Duration};
 
-pub(crate) use demux::open_file;
 pub use demux::{Probe, probe};
+pub(crate) use demux::{best_video, open_file};
 pub use file::{FileOptions, run_file};
 pub use flv::run_flv;
 pub use test_source::{TestSource, run_test_source};

@@ -144,14 +144,16 @@ fn what_is_no_media_is_refused_by_name() {
     let text = dir.path().join("notes.txt");
     std::fs::write(&text, "not a film\n".repeat(1000)).unwrap();
     let missing = dir.path().join("missing.mp4");
-    let vp9 = make(dir.path(), "v.webm", &format!("{VIDEO} -c:v libvpx -t 1"));
+    let vp8 = make(dir.path(), "v.webm", &format!("{VIDEO} -c:v libvpx -t 1"));
 
     assert!(matches!(probe(&text), Err(IngestError::NotMedia { .. })));
     let error = probe(&missing).unwrap_err().to_string();
     assert!(error.contains("missing.mp4"), "{error}");
     assert!(matches!(probe(dir.path()), Err(IngestError::Read { .. })));
-    let error = package(&vp9).unwrap_err().to_string();
-    assert!(error.contains("H.264"), "{error}");
+    for error in [probe(&vp8).unwrap_err(), package(&vp8).unwrap_err()] {
+        let error = error.to_string();
+        assert!(error.contains("vp8") && error.contains("H.264"), "{error}");
+    }
 }
 
 #[test]
@@ -176,4 +178,15 @@ fn the_test_pattern_plays() {
     assert_eq!(complaints(&output), "");
     assert_eq!(times(&output, "v:0").len(), 150);
     assert!(times(&output, "a:0").len() >= 230);
+}
+
+#[test]
+fn a_film_rate_is_named_as_players_know_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = "-f lavfi -i testsrc2=size=160x90:rate=24000/1001:duration=1 -c:v libx264";
+    let film = make(dir.path(), "film.flv", arguments);
+
+    let video = probe(&film).unwrap().tracks.video.unwrap();
+
+    assert_eq!(video.frame_rate_milli, 23_976);
 }

@@ -7,5 +7,6 @@
 
 mod common;
 mod ingest;
+mod push;
 mod rtmp;
 mod transcode;

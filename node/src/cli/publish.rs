@@ -33,7 +33,7 @@ const RTMP: &str = "1935";
 
 #[derive(Debug, Args)]
 pub(super) struct PublishArgs {
-    /// The file; H.264 or HEVC video and AAC audio
+    /// The file; H.264 video and AAC audio
     input: PathBuf,
     /// Where to, with the stream key: rtmp://HOST/live/KEY
     #[arg(long, value_name = "URL")]
@@ -131,7 +131,9 @@ pub(super) async fn run(publish: Publish) -> anyhow::Result<()> {
             reach(&server).await?;
             anyhow::bail!("{server} refuses the stream; check the stream key ({reason})")
         }
-        (Err(error @ (PushError::Input(_) | PushError::Ffmpeg(_))), _) => Err(error.into()),
+        (Err(error @ (PushError::Input(_) | PushError::Unfit(_) | PushError::Ffmpeg(_))), _) => {
+            Err(error.into())
+        }
     }
 }
 
