@@ -263,6 +263,10 @@ impl Packager {
     /// Takes the end of the input. Returns where a later input takes up.
     pub(crate) fn finish(&mut self, out: &mut Vec<Packaged>) -> Result<Resume, PackageError> {
         self.advance(true, out)?;
+        if let (Cuts::Found { resume, .. }, Some(_)) = (&self.cuts, &self.init) {
+            // Nothing came out.
+            return Ok(*resume);
+        }
         let mut end = self
             .open
             .as_ref()

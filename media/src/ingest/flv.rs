@@ -1,6 +1,12 @@
 //! An FLV byte stream, as an encoder sends it over RTMP.
 
-use std::io::Read;
+use std::{
+    io::{self, Read},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use ff::{Dictionary, format::context::StreamIo};
 use ffmpeg_next as ff;
@@ -15,11 +21,37 @@ use crate::{
     part::Resume,
 };
 
-/// Publishes an FLV stream until its end. Blocks: give it a thread.
+/// Publishes an FLV stream until its end. Blocks: give it a thread. One that ends before
+/// there is anything to publish is no error.
 ///
 /// # Errors
 /// When it is no FLV stream or its tracks cannot be used.
 pub fn run_flv(
+    reader: impl Read + Send + 'static,
+    config: PackagerConfig,
+    resume: Resume,
+    clock: &mut dyn Clock,
+    sink: &mut Sink<'_>,
+) -> Ended {
+    let over = Arc::new(AtomicBool::new(false));
+    let noticed = Noticed {
+        reader,
+        over: over.clone(),
+    };
+    let mut silent = true;
+    let mut heard = |item| {
+        silent = false;
+        sink(item)
+    };
+    let ended = run(noticed, config, resume, clock, &mut heard);
+    match ended {
+        // Cut off, it could not say what it is made of.
+        Err(_) if silent && over.load(Ordering::Relaxed) => Ok(resume),
+        Ok(_) | Err(_) => ended,
+    }
+}
+
+fn run(
     reader: impl Read + Send + 'static,
     config: PackagerConfig,
     resume: Resume,
@@ -55,4 +87,20 @@ pub fn run_flv(
     let resume = packager.finish(&mut out)?;
     run.emit(&mut out);
     Ok(resume)
+}
+
+/// A reader whose end is noticed.
+struct Noticed<R> {
+    reader: R,
+    over: Arc<AtomicBool>,
+}
+
+impl<R: Read> Read for Noticed<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.reader.read(into)?;
+        if read == 0 {
+            self.over.store(true, Ordering::Relaxed);
+        }
+        Ok(read)
+    }
 }

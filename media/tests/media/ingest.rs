@@ -7,7 +7,7 @@ use crate::common::{
 };
 use headwater_media::{
     Packaged, PackagerConfig, Resume, TIMESCALE,
-    ingest::{IngestError, TestSource, probe, run_test_source},
+    ingest::{IngestError, TestSource, probe, run_flv, run_test_source},
 };
 
 const X264: &str = "-c:v libx264 -preset veryfast -pix_fmt yuv420p";
@@ -189,4 +189,45 @@ fn a_film_rate_is_named_as_players_know_it() {
     let video = probe(&film).unwrap().tracks.video.unwrap();
 
     assert_eq!(video.frame_rate_milli, 23_976);
+}
+
+/// Encoders are cut off at any point, and their broadcasts are taken up where they were.
+#[test]
+fn an_encoder_that_is_gone_before_its_first_picture_has_published_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let film = make(dir.path(), "film.flv", &format!("{VIDEO} {X264} -t 1"));
+    let film = std::fs::read(film).unwrap();
+    let resume = Resume {
+        segment: 7,
+        init: 2,
+        discontinuity: 2,
+        start: 1_000_000,
+    };
+    let (media, next) = first_media(&film);
+    let cut_off = [0, 13, 20, media].map(|len| film[..len].to_vec());
+    let without_key_frame = [&film[..media], &film[next..]].concat();
+    for sent in cut_off.into_iter().chain([without_key_frame]) {
+        let len = sent.len();
+        let mut sink = |item| panic!("{item:?}");
+
+        let config = PackagerConfig::default();
+        let sent = std::io::Cursor::new(sent);
+        let ended = run_flv(sent, config, resume, &mut Still, &mut sink).unwrap();
+
+        assert_eq!(ended, resume, "after {len} bytes");
+    }
+}
+
+/// Beginning and end of the first tag of an FLV file that is no script and no sequence
+/// header.
+fn first_media(film: &[u8]) -> (usize, usize) {
+    let mut at = 13;
+    loop {
+        let len = u32::from_be_bytes([0, film[at + 1], film[at + 2], film[at + 3]]);
+        let next = at + len as usize + 15;
+        if film[at] != 18 && film[at + 12] != 0 {
+            return (at, next);
+        }
+        at = next;
+    }
 }

@@ -186,8 +186,10 @@ enum SessionError {
     Io(#[from] io::Error),
     #[error("not RTMP: {0}")]
     Protocol(String),
-    #[error("no answer in time")]
-    Timeout,
+    #[error("it did not begin to publish within {} s", SETUP.as_secs())]
+    Setup,
+    #[error("it sent nothing for {} s", IDLE.as_secs())]
+    Idle,
     #[error("{0}")]
     Refused(&'static str),
 }
@@ -206,7 +208,7 @@ impl Session {
         self.socket.set_nodelay(true)?;
         let rest = timeout(SETUP, self.handshake())
             .await
-            .map_err(|_| SessionError::Timeout)??;
+            .map_err(|_| SessionError::Setup)??;
         let (mut session, results) =
             ServerSession::new(ServerSessionConfig::new()).map_err(protocol)?;
         self.results(&mut session, results).await?;
@@ -215,10 +217,10 @@ impl Session {
         let mut buffer = vec![0; READ];
         let setup = tokio::time::Instant::now() + SETUP;
         loop {
-            let deadline = if self.publishing.is_some() {
-                tokio::time::Instant::now() + IDLE
+            let (deadline, late) = if self.publishing.is_some() {
+                (tokio::time::Instant::now() + IDLE, SessionError::Idle)
             } else {
-                setup
+                (setup, SessionError::Setup)
             };
             let replaced = async {
                 match &mut self.publishing {
@@ -230,7 +232,7 @@ impl Session {
             let read = tokio::select! {
                 () = replaced => return Err(SessionError::Refused("another encoder took its key")),
                 read = self.socket.read(&mut buffer) => read?,
-                () = tokio::time::sleep_until(deadline) => return Err(SessionError::Timeout),
+                () = tokio::time::sleep_until(deadline) => return Err(late),
             };
             if read == 0 {
                 return Ok(());
