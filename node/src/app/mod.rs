@@ -9,7 +9,7 @@ mod error;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use headwater_proto::{ManifestId, NodeId};
+use headwater_proto::{ManifestId, NodeId, StreamId};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
@@ -126,6 +126,12 @@ impl App {
             format!("http://{http}/stream/{manifest}.m3u8"),
             format!("http://{http}/watch/{manifest}"),
         )
+    }
+
+    /// The playlist URL of a stream at this node.
+    #[must_use]
+    pub fn playlist(&self, stream: &StreamId) -> String {
+        format!("http://{}/stream/{stream}.m3u8", self.http)
     }
 
     /// Stops the node, and waits until everything in it has ended.

@@ -9,15 +9,15 @@ use std::{
 use anyhow::Context as _;
 use bytes::Bytes;
 use clap::Args;
-use headwater_proto::{ManifestId, MediaId, StreamId};
-use headwater_protocol::Delivery;
+use headwater_proto::{MediaId, StreamId};
+use headwater_protocol::{Delivery, Failure};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 use super::{interrupted, local_raw, say};
 use crate::{
     app::App,
     config::{self, Raw, Setting},
-    driver::MasterState,
+    driver::{MasterState, Subscription},
     net::{Purpose, check_address},
 };
 
@@ -61,29 +61,40 @@ pub(super) async fn run(args: WatchArgs) -> anyhow::Result<()> {
 
 async fn play(app: &App, id: MediaId, output: Option<PathBuf>) -> anyhow::Result<()> {
     let Some(path) = output else {
-        let (MediaId::Manifest(ManifestId { node, broadcast })
-        | MediaId::Stream(StreamId {
-            node, broadcast, ..
-        })) = &id;
-        let manifest = ManifestId {
-            node: *node,
-            broadcast: *broadcast,
-        };
-        let (playlist, player) = app.urls(manifest);
-        say(format_args!("playlist: {playlist}"))?;
-        say(format_args!("player: {player}"))?;
+        match id {
+            MediaId::Manifest(manifest) => {
+                let (playlist, player) = app.urls(manifest);
+                say(format_args!("playlist: {playlist}"))?;
+                say(format_args!("player: {player}"))?;
+            }
+            // The page is of a broadcast, of which a stream's own id may say nothing.
+            MediaId::Stream(stream) => say(format_args!("playlist: {}", app.playlist(&stream)))?,
+        }
         return std::future::pending().await;
     };
     // What cannot be written is said before anything is waited for.
     if path.as_os_str() == "-" {
-        let stream = first_rendition(app, id).await?;
-        write(app, stream, tokio::io::stdout()).await
+        let mut items = subscribe(app, id).await?;
+        let first = next(&mut items).await;
+        write(first, items, tokio::io::stdout()).await
     } else {
-        let file = tokio::fs::File::create(&path).await;
-        let file = file.with_context(|| format!("cannot write {}", path.display()))?;
-        let stream = first_rendition(app, id).await?;
-        write(app, stream, file).await
+        let cannot = || format!("cannot write {}", path.display());
+        let mut options = tokio::fs::File::options();
+        // A film that is there is kept until there is another.
+        let file = options.write(true).create(true).truncate(false);
+        let file = file.open(&path).await.with_context(cannot)?;
+        let mut items = subscribe(app, id).await?;
+        let first = next(&mut items).await;
+        if first.is_some() && file.metadata().await.with_context(cannot)?.is_file() {
+            file.set_len(0).await.with_context(cannot)?;
+        }
+        write(first, items, file).await
     }
+}
+
+async fn subscribe(app: &App, id: MediaId) -> anyhow::Result<Subscription> {
+    let stream = first_rendition(app, id).await?;
+    Ok(app.core().subscribe(stream).await?)
 }
 
 /// The stream that is meant: of a broadcast its first rendition, once it is known.
@@ -92,39 +103,64 @@ async fn first_rendition(app: &App, id: MediaId) -> anyhow::Result<StreamId> {
         MediaId::Stream(stream) => return Ok(stream),
         MediaId::Manifest(manifest) => manifest,
     };
-    let mut master = app.core().follow(manifest).await?;
-    let known = master
-        .wait_for(|state| matches!(state, MasterState::Known(_)))
-        .await?;
-    let MasterState::Known(body) = &*known else {
-        anyhow::bail!("the broadcast has no master playlist");
+    let mut states = app.core().follow(manifest).await?;
+    loop {
+        match &*states.borrow_and_update() {
+            MasterState::Known(body) => {
+                let master = body.value();
+                if master.ended {
+                    anyhow::bail!("the broadcast has ended; the next one has another id");
+                }
+                let first = master.renditions.first();
+                let first = first.context("the broadcast has no renditions")?;
+                return Ok(first.stream.clone());
+            }
+            MasterState::Missing(failure) => waits(*failure),
+            MasterState::Asking => {}
+        }
+        states.changed().await?;
+    }
+}
+
+/// Says why nothing comes yet.
+fn waits(failure: Failure) {
+    let reason = match failure {
+        Failure::NotFound => "its broadcaster does not have it, or not yet",
+        Failure::NoRoute(_) => "its broadcaster cannot be reached",
+        Failure::ParentLost => "the node that it came from is gone",
+        Failure::NoPeers => "no node is linked; check --bootstrap if this lasts",
     };
-    let first = body.value().renditions.first();
-    let first = first.context("the broadcast has no renditions")?;
-    Ok(first.stream.clone())
+    tracing::info!(reason, "waiting for the stream");
+}
+
+/// The next piece of a stream; `None` at its end.
+async fn next(items: &mut Subscription) -> Option<Vec<Bytes>> {
+    loop {
+        match items.next().await? {
+            Delivery::Init { chunks, .. } | Delivery::Part { chunks, .. } => return Some(chunks),
+            Delivery::Gap { from, to } => {
+                tracing::warn!(?from, ?to, "a part of the stream is missing");
+            }
+            Delivery::Waiting(failure) => waits(failure),
+            Delivery::Finished => return None,
+        }
+    }
 }
 
 /// Writes a stream until its end, or until nobody reads it any more.
-async fn write(app: &App, stream: StreamId, mut to: impl AsyncWrite + Unpin) -> anyhow::Result<()> {
-    let mut items = app.core().subscribe(stream).await?;
-    while let Some(item) = items.next().await {
-        let chunks = match item {
-            Delivery::Init { chunks, .. } | Delivery::Part { chunks, .. } => chunks,
-            Delivery::Gap { from, to } => {
-                tracing::warn!(?from, ?to, "a part of the stream is missing");
-                continue;
-            }
-            Delivery::Waiting(reason) => {
-                tracing::info!(?reason, "waiting for the stream");
-                continue;
-            }
-            Delivery::Finished => break,
-        };
+async fn write(
+    first: Option<Vec<Bytes>>,
+    mut items: Subscription,
+    mut to: impl AsyncWrite + Unpin,
+) -> anyhow::Result<()> {
+    let mut piece = first;
+    while let Some(chunks) = piece {
         match write_all(&mut to, &chunks).await {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
             Err(error) => return Err(error).context("writing the stream"),
         }
+        piece = next(&mut items).await;
     }
     Ok(())
 }

@@ -217,6 +217,35 @@ async fn a_reader_that_goes_away_ends_watching_quietly() {
 }
 
 #[tokio::test]
+async fn a_broadcast_that_has_ended_is_not_waited_for_and_costs_no_film() {
+    let cluster = Cluster::new().unwrap();
+    let node = cluster.node("node", &["--broadcaster"]).await.unwrap();
+    let publisher = Publisher::start(node.publish.as_ref().unwrap()).unwrap();
+    let manifest = cluster.manifest(&node).await.unwrap();
+    cluster.variants(&node, &manifest, 1).await.unwrap();
+    publisher.stop().await.unwrap();
+    eventually("the end", Duration::from_secs(20), async || {
+        anyhow::ensure!(node.log().contains("broadcast ended"), "it goes on");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let film = cluster.dir().join("film.mp4");
+    std::fs::write(&film, "an earlier film").unwrap();
+
+    let watch = ["watch", &manifest, "-o", film.to_str().unwrap()];
+    let error = refusal(
+        &cluster,
+        &[&watch[..], &["--bootstrap", &node.address]].concat(),
+    )
+    .await;
+
+    assert!(error.contains("the broadcast has ended"), "{error}");
+    assert_eq!(std::fs::read(&film).unwrap(), b"an earlier film");
+    node.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn an_unknown_id_is_not_found_and_the_answer_is_not_kept() {
     let cluster = Cluster::new().unwrap();
     let node = cluster.node("node", &[]).await.unwrap();
