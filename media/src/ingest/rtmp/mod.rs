@@ -25,7 +25,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc, oneshot, watch},
-    time::timeout,
+    time::{Instant, sleep_until, timeout},
 };
 use tracing::{debug, info, warn};
 
@@ -215,10 +215,12 @@ impl Session {
         let results = session.handle_input(&rest).map_err(protocol)?;
         self.results(&mut session, results).await?;
         let mut buffer = vec![0; READ];
-        let setup = tokio::time::Instant::now() + SETUP;
+        let mut setup = Instant::now() + SETUP;
         loop {
             let (deadline, late) = if self.publishing.is_some() {
-                (tokio::time::Instant::now() + IDLE, SessionError::Idle)
+                // When it is done, it may publish again.
+                setup = Instant::now() + SETUP;
+                (Instant::now() + IDLE, SessionError::Idle)
             } else {
                 (setup, SessionError::Setup)
             };
@@ -232,7 +234,7 @@ impl Session {
             let read = tokio::select! {
                 () = replaced => return Err(SessionError::Refused("another encoder took its key")),
                 read = self.socket.read(&mut buffer) => read?,
-                () = tokio::time::sleep_until(deadline) => return Err(late),
+                () = sleep_until(deadline) => return Err(late),
             };
             if read == 0 {
                 return Ok(());
