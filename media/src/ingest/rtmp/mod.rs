@@ -3,6 +3,7 @@
 //! A session authenticates its encoder by the stream key and turns what it sends into an
 //! FLV byte stream, which FFmpeg reads on a thread of its own.
 
+mod chunks;
 mod headers;
 mod times;
 
@@ -29,6 +30,7 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
+use chunks::Chunks;
 use headers::{Effect, Headers, Kind, is_header};
 use times::Times;
 
@@ -212,8 +214,12 @@ impl Session {
         let (mut session, results) =
             ServerSession::new(ServerSessionConfig::new()).map_err(protocol)?;
         self.results(&mut session, results).await?;
-        let results = session.handle_input(&rest).map_err(protocol)?;
-        self.results(&mut session, results).await?;
+        let mut chunks = Chunks::default();
+        let whole = chunks.feed(&rest).map_err(protocol)?;
+        for input in [chunks::AS_LONG_AS_MESSAGES, &whole] {
+            let results = session.handle_input(input).map_err(protocol)?;
+            self.results(&mut session, results).await?;
+        }
         let mut buffer = vec![0; READ];
         let mut setup = Instant::now() + SETUP;
         loop {
@@ -239,7 +245,8 @@ impl Session {
             if read == 0 {
                 return Ok(());
             }
-            let results = session.handle_input(&buffer[..read]).map_err(protocol)?;
+            let whole = chunks.feed(&buffer[..read]).map_err(protocol)?;
+            let results = session.handle_input(&whole).map_err(protocol)?;
             self.results(&mut session, results).await?;
         }
     }
