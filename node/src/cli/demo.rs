@@ -49,7 +49,10 @@ pub(super) async fn run(args: DemoArgs) -> anyhow::Result<()> {
         "testsrc" => Ingest::Test(TestSource::default()),
         path => {
             let path = PathBuf::from(path);
-            probe(&path)?;
+            let video = probe(&path)?.tracks.video;
+            video.with_context(|| {
+                format!("{} has no video to make renditions of", path.display())
+            })?;
             let repeat = FileOptions {
                 fast: false,
                 repeat: true,

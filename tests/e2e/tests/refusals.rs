@@ -297,6 +297,13 @@ async fn what_is_no_media_is_refused_by_name() {
     )
     .await;
     assert!(error.contains("not a media file"), "{error}");
+
+    let song = make(cluster.dir(), "song.mp3", "-f lavfi -i sine -t 1").await;
+    let error = refusal(&cluster, &["demo", "--input", &song]).await;
+    assert!(
+        error.contains("song.mp3") && error.contains("no video"),
+        "{error}"
+    );
 }
 
 async fn publishes(cluster: &Cluster, node: &Node, file: &str, codecs: &str) {
