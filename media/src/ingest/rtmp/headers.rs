@@ -94,6 +94,16 @@ pub(super) fn is_header(kind: Kind, data: &[u8]) -> bool {
     }
 }
 
+/// The first libavformat that reads Enhanced RTMP, of FFmpeg 6.1.
+const READS_ENHANCED: u32 = (60 << 16) | (16 << 8);
+
+/// Whether a libavformat of this version takes a tag for something that it is not: HEVC and
+/// AV1 have tags of their own (Enhanced RTMP v2, "ExVideoTagHeader").
+pub(super) fn is_misread(kind: Kind, data: &[u8], version: u32) -> bool {
+    let enhanced = data.first().is_some_and(|first| first & 0x80 != 0);
+    kind == Kind::Video && enhanced && version < READS_ENHANCED
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,6 +166,16 @@ mod tests {
 
         assert_eq!(headers.note(Kind::Audio, AAC), Effect::Hold);
         assert_eq!(headers.note(Kind::Audio, AAC_FRAME), Effect::Restart);
+    }
+
+    #[test]
+    fn an_old_ffmpeg_misreads_enhanced_pictures_only() {
+        let hevc = [0x90, b'h', b'v', b'c', b'1', 0];
+        let debian_12 = (59 << 16) | (27 << 8) | 100;
+        assert!(is_misread(Kind::Video, &hevc, debian_12));
+        assert!(!is_misread(Kind::Video, &hevc, READS_ENHANCED));
+        assert!(!is_misread(Kind::Video, KEY_FRAME, debian_12));
+        assert!(!is_misread(Kind::Audio, AAC, debian_12));
     }
 
     #[test]

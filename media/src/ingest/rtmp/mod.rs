@@ -31,7 +31,7 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use chunks::Chunks;
-use headers::{Effect, Headers, Kind, is_header};
+use headers::{Effect, Headers, Kind, is_header, is_misread};
 use times::Times;
 
 /// Encoders connected at once.
@@ -435,6 +435,12 @@ impl Session {
         let Some(publishing) = &self.publishing else {
             return Ok(());
         };
+        if is_misread(kind, data, ffmpeg_next::format::version()) {
+            return Err(SessionError::Refused(
+                "it sends HEVC or AV1, which this node's FFmpeg does not take over RTMP; \
+                 set it to H.264",
+            ));
+        }
         let leapt = !is_header(kind, data) && self.times.leaps(kind, time);
         let why = match self.headers.note(kind, data) {
             Effect::Forward if leapt => Some("the encoder's clock leapt"),
