@@ -7,6 +7,7 @@
 
 mod codec;
 mod ffmpeg;
+mod film;
 mod fragment;
 pub mod hls;
 pub mod ingest;
@@ -17,5 +18,6 @@ pub mod push;
 pub mod transcode;
 
 pub use ffmpeg::FfmpegError;
+pub use film::Film;
 pub use packager::{PackageError, PackagerConfig};
 pub use part::{AudioTrack, Init, Packaged, Part, Resume, TIMESCALE, Tracks, VideoTrack};

@@ -6,7 +6,7 @@ use crate::common::{
     AUDIO, Still, VIDEO, complaints, make, package, package_from, parts, times, write,
 };
 use headwater_media::{
-    Packaged, PackagerConfig, Resume, TIMESCALE,
+    Film, Packaged, PackagerConfig, Resume, TIMESCALE,
     ingest::{IngestError, TestSource, probe, run_flv, run_test_source},
 };
 
@@ -229,5 +229,43 @@ fn first_media(film: &[u8]) -> (usize, usize) {
             return (at, next);
         }
         at = next;
+    }
+}
+
+#[test]
+fn a_film_of_a_late_part_of_a_broadcast_begins_at_zero() {
+    let dir = tempfile::tempdir().unwrap();
+    let film = make(
+        dir.path(),
+        "a.mp4",
+        &format!("{VIDEO} {AUDIO} {X264} -g 30 -bf 2 -c:a aac"),
+    );
+    let late = Resume {
+        start: 3600 * u64::from(TIMESCALE),
+        ..Resume::default()
+    };
+    let (items, _) = package_from(&film, late).unwrap();
+    let broadcast = write(dir.path(), "broadcast.mp4", &items, None);
+    let mut film = Film::default();
+    let mut bytes = Vec::new();
+    for item in &items {
+        let mut data = match item {
+            Packaged::Init(init) => init.data.to_vec(),
+            Packaged::Part(part) => part.data.to_vec(),
+        };
+        film.set_back(&mut data);
+        bytes.extend(data);
+    }
+    let kept = dir.path().join("kept.mp4");
+    std::fs::write(&kept, bytes).unwrap();
+
+    assert_eq!(complaints(&kept), "");
+    for track in ["v:0", "a:0"] {
+        let (before, after) = (times(&broadcast, track), times(&kept, track));
+        assert!(before[0] > 3600.0 && after[0] < 1.1, "{track}: {after:?}");
+        let set_back = (before[0] - after[0]).round();
+        for (before, after) in before.iter().zip(&after) {
+            assert!((before - after - set_back).abs() < 1e-5, "{track}");
+        }
     }
 }

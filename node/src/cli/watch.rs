@@ -9,6 +9,7 @@ use std::{
 use anyhow::Context as _;
 use bytes::Bytes;
 use clap::Args;
+use headwater_media::Film;
 use headwater_proto::{MediaId, StreamId};
 use headwater_protocol::{Delivery, Failure};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
@@ -153,9 +154,12 @@ async fn write(
     mut items: Subscription,
     mut to: impl AsyncWrite + Unpin,
 ) -> anyhow::Result<()> {
+    let mut film = Film::default();
     let mut piece = first;
     while let Some(chunks) = piece {
-        match write_all(&mut to, &chunks).await {
+        let mut data = chunks.concat();
+        film.set_back(&mut data);
+        match write_all(&mut to, &data).await {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
             Err(error) => return Err(error).context("writing the stream"),
@@ -165,9 +169,7 @@ async fn write(
     Ok(())
 }
 
-async fn write_all(to: &mut (impl AsyncWrite + Unpin), chunks: &[Bytes]) -> io::Result<()> {
-    for chunk in chunks {
-        to.write_all(chunk).await?;
-    }
+async fn write_all(to: &mut (impl AsyncWrite + Unpin), data: &[u8]) -> io::Result<()> {
+    to.write_all(data).await?;
     to.flush().await
 }
