@@ -249,3 +249,31 @@ async fn those_who_are_no_encoders_are_shown_out_and_others_still_let_in() {
     let _encoder = encoder(address, "key-two", "1");
     assert_eq!(accept(&mut server).await.name, "two");
 }
+
+#[tokio::test]
+async fn values_deep_within_values_end_their_session_only() {
+    let mut server = server().await;
+    let address = server.local_addr();
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    let mut hello = vec![0; 1537];
+    hello[0] = 3;
+    socket.write_all(&hello).await.unwrap();
+    let mut answer = vec![0; 1 + 1536 + 1536];
+    socket.read_exact(&mut answer).await.unwrap();
+    socket.write_all(&answer[1..1537]).await.unwrap();
+    // Chunks of any length, and a command that is nothing but the beginnings of objects.
+    let longer = [2, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff];
+    socket.write_all(&longer).await.unwrap();
+    let objects = b"\x03\0\x01a".repeat(15_000);
+    let [_, len @ ..] = u32::try_from(objects.len()).unwrap().to_be_bytes();
+    let header = [3, 0, 0, 0, len[0], len[1], len[2], 20, 0, 0, 0, 0];
+    let sent = [&header[..], &objects].concat();
+    socket.write_all(&sent).await.unwrap();
+
+    let closed = timeout(Duration::from_secs(5), async {
+        while socket.read(&mut answer).await.is_ok_and(|read| read > 0) {}
+    });
+    closed.await.unwrap();
+    let _encoder = encoder(address, "key-two", "1");
+    assert_eq!(accept(&mut server).await.name, "two");
+}

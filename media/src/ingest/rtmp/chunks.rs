@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 use bytes::{Buf as _, BytesMut};
 
+use super::values::are_safe;
+
 /// Tells rml_rtmp that a chunk may be as long as any message.
 pub(super) const AS_LONG_AS_MESSAGES: &[u8] = &[
     2, 0, 0, 0, 0, 0, 4, SET_SIZE, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff,
@@ -34,6 +36,8 @@ pub(super) enum ChunkError {
     TooMuch,
     #[error("a bad chunk size")]
     Size,
+    #[error("too many values, or too deep within each other")]
+    Values,
 }
 
 /// The chunks of one encoder.
@@ -140,6 +144,7 @@ impl Chunks {
                     stream.data = Vec::new();
                 }
             }
+            kind if !are_safe(kind, data) => return Err(ChunkError::Values),
             _ => header.write(data, whole),
         }
         Ok(())

@@ -6,6 +6,7 @@
 mod chunks;
 mod headers;
 mod times;
+mod values;
 
 use std::{
     collections::BTreeMap,
