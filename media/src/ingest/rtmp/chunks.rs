@@ -36,7 +36,7 @@ pub(super) enum ChunkError {
     TooMuch,
     #[error("a bad chunk size")]
     Size,
-    #[error("too many values, or too deep within each other")]
+    #[error("values that no encoder sends")]
     Values,
 }
 

@@ -1,7 +1,8 @@
 //! Whether the values of a message can be read safely.
 //!
 //! rml_rtmp reads AMF0 values (AMF 0, 2) by recursion and without a bound, so that one
-//! message could use up a thread's stack, which ends the program.
+//! message could use up a thread's stack, which ends the program; and it panics when there
+//! are fewer than it looks for.
 
 /// Values within values; encoders use about three.
 const DEPTH: usize = 32;
@@ -23,25 +24,36 @@ enum Around {
     Counted(u32),
 }
 
-/// Whether a message may be given to rml_rtmp. It is one that ends early, or has values that
-/// are not known: rml_rtmp refuses it.
+/// How a message begins that says what a stream is made of.
+const DATA_FRAME: &[u8] = b"\x02\0\x0d@setDataFrame";
+/// Values of a command and of such a message, at least.
+const FEWEST: usize = 3;
+
+/// Whether a message may be given to rml_rtmp.
 pub(super) fn are_safe(kind: u8, data: &[u8]) -> bool {
-    match (kind, data) {
-        (COMMAND_3, [0, values @ ..]) => data.len() <= LEN && is_shallow(values),
-        (DATA | COMMAND | DATA_3 | COMMAND_3, values) => data.len() <= LEN && is_shallow(values),
-        _ => true,
-    }
+    let (values, fewest) = match (kind, data) {
+        (COMMAND_3, [0, values @ ..]) => (values, FEWEST),
+        (COMMAND | COMMAND_3, values) => (values, FEWEST),
+        (DATA | DATA_3, values) if values.starts_with(DATA_FRAME) => (values, FEWEST),
+        (DATA | DATA_3, values) => (values, 0),
+        _ => return true,
+    };
+    data.len() <= LEN && count(values).is_some_and(|count| count >= fewest)
 }
 
-fn is_shallow(values: &[u8]) -> bool {
+/// Whole values, of which those that are within others do not count; `None` when they are
+/// too deep.
+fn count(values: &[u8]) -> Option<usize> {
     let mut left = values;
     let mut around = Vec::new();
+    let mut count = 0;
     while around.len() <= DEPTH {
         if step(&mut around, &mut left).is_none() {
-            return true;
+            return Some(count);
         }
+        count += usize::from(around.is_empty());
     }
-    false
+    None
 }
 
 /// Goes on by a value, or out of what it is in; `None` where rml_rtmp stops reading.
@@ -97,20 +109,36 @@ fn take<const N: usize>(left: &mut &[u8]) -> Option<[u8; N]> {
 mod tests {
     use super::*;
 
-    /// A string, and an object that holds a number, an array and, with a name for each of
-    /// its values, another one.
-    const USUAL: &[u8] = b"\x02\0\x01a\
+    /// A string, a number, and an object that holds a number, an array and, with a name for
+    /// each of its values, another one.
+    const USUAL: &[u8] = b"\x02\0\x01a\0\0\0\0\0\0\0\0\0\
         \x03\0\x01n\0\0\0\0\0\0\0\0\0\0\x01l\x0a\0\0\0\x02\x01\x01\x05\
         \0\x01m\x08\0\0\0\x01\0\x01x\x02\0\x01y\0\0\x09\0\0\x09";
 
     #[test]
-    fn what_encoders_say_is_safe_wherever_it_ends() {
+    fn what_encoders_say_is_safe() {
+        assert_eq!(count(USUAL), Some(3));
+        assert!(are_safe(COMMAND, USUAL));
         for len in 0..=USUAL.len() {
-            assert!(are_safe(COMMAND, &USUAL[..len]), "{len}");
+            assert!(are_safe(DATA, &USUAL[..len]), "{len}");
         }
         // What has ended does not count as something around the rest.
         assert!(are_safe(DATA, &USUAL.repeat(DEPTH * 2)));
         assert!(are_safe(DATA, &b"\x0a\0\0\0\x05\x09".repeat(DEPTH * 2)));
+    }
+
+    #[test]
+    fn fewer_values_than_are_looked_for_are_not() {
+        for kind in [COMMAND, COMMAND_3] {
+            assert!(!are_safe(kind, &USUAL[..USUAL.len() - 1]));
+            assert!(!are_safe(kind, &[]));
+        }
+        let frame = [DATA_FRAME, b"\x02\0\x0aonMetaData"].concat();
+        assert!(!are_safe(DATA, &frame));
+        assert!(are_safe(
+            DATA,
+            &[&frame[..], b"\x08\0\0\0\0\0\0\x09"].concat()
+        ));
     }
 
     #[test]
@@ -121,7 +149,7 @@ mod tests {
             b"\x0a\0\0\0\x01",
             b"\x03\0\x01b\x05\0\x01a",
         ] {
-            assert!(are_safe(COMMAND, &one.repeat(DEPTH)));
+            assert!(are_safe(DATA, &one.repeat(DEPTH)));
             for kind in [DATA, COMMAND, DATA_3, COMMAND_3] {
                 assert!(!are_safe(kind, &one.repeat(DEPTH + 1)), "{one:?}");
             }
