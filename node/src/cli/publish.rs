@@ -129,7 +129,9 @@ pub(super) async fn run(publish: Publish) -> anyhow::Result<()> {
         }
         (Err(PushError::Server(reason)), None) => {
             reach(&server).await?;
-            anyhow::bail!("{server} refuses the stream; check the stream key ({reason})")
+            anyhow::bail!(
+                "{server} refuses the stream; check its port and the stream key ({reason})"
+            )
         }
         (Err(error @ (PushError::Input(_) | PushError::Unfit(_) | PushError::Ffmpeg(_))), _) => {
             Err(error.into())

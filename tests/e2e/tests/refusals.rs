@@ -156,6 +156,9 @@ async fn a_wrong_key_is_refused_and_never_logged() {
     let error = refusal(&cluster, &["publish", &film, "--to", &wrong]).await;
 
     assert!(error.contains("stream key"), "{error}");
+    let elsewhere = node.http.replace("http://", "rtmp://") + "/live/right-secret";
+    let error = refusal(&cluster, &["publish", &film, "--to", &elsewhere]).await;
+    assert!(error.contains("port"), "{error}");
     let log = node.log();
     assert!(log.contains("wrong stream key"), "{log}");
     assert!(!log.contains("secret"), "{log}");
