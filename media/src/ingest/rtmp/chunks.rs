@@ -17,8 +17,11 @@ pub(super) const AS_LONG_AS_MESSAGES: &[u8] = &[
 
 /// Messages under way at once; encoders use about four.
 const STREAMS: usize = 64;
-/// Bytes of all messages under way; the longest one has 2^24 - 1.
+/// Bytes of all messages under way of an encoder whose key is known; the longest one has
+/// 2^24 - 1.
 const PENDING: usize = 1 << 24;
+/// The same of anybody else, who has commands to send and little more.
+const PENDING_OF_STRANGERS: usize = 1 << 18;
 /// In place of a time that does not fit into three bytes.
 const EXTENDED: u32 = 0xff_ffff;
 /// Kinds of messages that are about chunks (RTMP 1.0, 5.4).
@@ -45,6 +48,8 @@ pub(super) enum ChunkError {
 pub(super) struct Chunks {
     /// Bytes of a message in a chunk, at most.
     size: usize,
+    /// Bytes of all messages under way, at most.
+    most: usize,
     streams: BTreeMap<u32, Stream>,
     /// The beginning of a chunk.
     rest: BytesMut,
@@ -71,6 +76,7 @@ impl Default for Chunks {
     fn default() -> Self {
         Self {
             size: 128,
+            most: PENDING_OF_STRANGERS,
             streams: BTreeMap::new(),
             rest: BytesMut::new(),
         }
@@ -78,6 +84,11 @@ impl Default for Chunks {
 }
 
 impl Chunks {
+    /// The encoder's key is known: from here on it may send whole pictures.
+    pub(super) const fn trust(&mut self) {
+        self.most = PENDING;
+    }
+
     /// Takes bytes of the encoder; returns the messages that they complete, each as one
     /// chunk.
     pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<Vec<u8>, ChunkError> {
@@ -108,12 +119,12 @@ impl Chunks {
         }
         let have = under_way.map_or(0, |stream| stream.data.len());
         let more = self.size.min(header.len - have);
+        let pending: usize = self.streams.values().map(|s| s.data.len()).sum();
+        if pending + more > self.most || (before.is_none() && self.streams.len() >= STREAMS) {
+            return Err(ChunkError::TooMuch);
+        }
         if left.len() < more {
             return Ok(false);
-        }
-        let pending: usize = self.streams.values().map(|s| s.data.len()).sum();
-        if pending + more > PENDING || (before.is_none() && self.streams.len() >= STREAMS) {
-            return Err(ChunkError::TooMuch);
         }
         let begin = self.rest.len() - left.len();
         let stream = self.streams.entry(id).or_default();
@@ -318,5 +329,21 @@ mod tests {
         ] {
             assert_eq!(Chunks::default().feed(&sent), Err(error));
         }
+    }
+
+    #[test]
+    fn who_is_not_known_may_begin_no_long_message() {
+        let longer = begin(2, 0, 4, SET_SIZE, &[0x7f, 0, 0, 0]);
+        let picture = [4, 0, 0, 0, 0x10, 0, 0, 9, 1, 0, 0, 0];
+        let mut stranger = Chunks::default();
+        stranger.feed(&longer).unwrap();
+        assert_eq!(stranger.feed(&picture), Err(ChunkError::TooMuch));
+
+        let mut encoder = Chunks::default();
+        encoder.trust();
+        encoder.feed(&longer).unwrap();
+        assert_eq!(encoder.feed(&picture), Ok(Vec::new()));
+        let sent = encoder.feed(&[7; 1 << 20]).unwrap();
+        assert_eq!(sent.len(), picture.len() + (1 << 20));
     }
 }
