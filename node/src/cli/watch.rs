@@ -11,7 +11,7 @@ use bytes::Bytes;
 use clap::Args;
 use headwater_media::Film;
 use headwater_proto::{MediaId, StreamId};
-use headwater_protocol::{Delivery, Failure};
+use headwater_protocol::Delivery;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 use super::{interrupted, local_raw, say};
@@ -116,22 +116,11 @@ async fn first_rendition(app: &App, id: MediaId) -> anyhow::Result<StreamId> {
                 let first = first.context("the broadcast has no renditions")?;
                 return Ok(first.stream.clone());
             }
-            MasterState::Missing(failure) => waits(*failure),
+            MasterState::Missing(reason) => tracing::info!(%reason, "waiting for the stream"),
             MasterState::Asking => {}
         }
         states.changed().await?;
     }
-}
-
-/// Says why nothing comes yet.
-fn waits(failure: Failure) {
-    let reason = match failure {
-        Failure::NotFound => "its broadcaster does not have it, or not yet",
-        Failure::NoRoute(_) => "its broadcaster cannot be reached",
-        Failure::ParentLost => "the node that it came from is gone",
-        Failure::NoPeers => "no node is linked; check --bootstrap if this lasts",
-    };
-    tracing::info!(reason, "waiting for the stream");
 }
 
 /// The next piece of a stream; `None` at its end.
@@ -142,7 +131,7 @@ async fn next(items: &mut Subscription) -> Option<Vec<Bytes>> {
             Delivery::Gap { from, to } => {
                 tracing::warn!(?from, ?to, "a part of the stream is missing");
             }
-            Delivery::Waiting(failure) => waits(failure),
+            Delivery::Waiting(reason) => tracing::info!(%reason, "waiting for the stream"),
             Delivery::Finished => return None,
         }
     }
