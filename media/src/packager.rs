@@ -435,7 +435,9 @@ impl Packager {
             self.last_length = Some(length);
             self.write_lead(held, length)?;
         }
-        if next.key && self.leader == Kind::Video {
+        // Those of a rendition are where its source's are.
+        let found = matches!(self.cuts, Cuts::Found { .. });
+        if found && next.key && self.leader == Kind::Video {
             self.note_key(dts);
         }
         if self.is_new_segment(&next, dts, pts) {
