@@ -264,8 +264,8 @@ impl Net {
         let Some(d) = self.get_mut(dir) else {
             return 0;
         };
-        if d.report_at != Some(now) {
-            // An earlier report took its place.
+        // An earlier report took its place, unless the sender was frozen when it was due.
+        if d.report_at.is_none_or(|at| at > now) {
             return 0;
         }
         d.report_at = None;

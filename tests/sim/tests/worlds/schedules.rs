@@ -110,7 +110,7 @@ fn hold(seeds: impl IntoIterator<Item = u64>) {
 
 #[test]
 fn schedules_beyond_the_thousand_that_failed_once_hold() {
-    hold([2_389, 3_456, 4_269, 7_204]);
+    hold([2_389, 3_456, 4_269, 7_204, 56_462, 67_715]);
 }
 
 macro_rules! hundreds {
