@@ -228,6 +228,10 @@ fn take<const N: usize>(from: &mut &[u8]) -> Option<[u8; N]> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
 
     /// A chunk with a full header, as a message of `len` bytes begins.
@@ -345,5 +349,56 @@ mod tests {
         assert_eq!(encoder.feed(&picture), Ok(Vec::new()));
         let sent = encoder.feed(&[7; 1 << 20]).unwrap();
         assert_eq!(sent.len(), picture.len() + (1 << 20));
+    }
+
+    proptest! {
+        #[test]
+        fn messages_come_out_whole_however_their_chunks_are_mixed(
+            messages in vec((0..4_usize, vec(any::<u8>(), 1..256)), 1..40),
+            turns in vec(0..4_usize, 1..40),
+            cut in 1..300_usize,
+        ) {
+            let mut queues = [const { VecDeque::new() }; 4];
+            for (time, (id, data)) in (0..).zip(messages) {
+                queues[id].push_back((time, data, 0));
+            }
+            let (mut sent, mut expected) = (Vec::new(), Vec::new());
+            for turn in turns.into_iter().cycle() {
+                let next = (turn..turn + 4).find(|id| !queues[id % 4].is_empty());
+                let Some(id) = next.map(|id| id % 4) else { break };
+                let (time, data, at) = queues[id].front_mut().unwrap();
+                let piece = &data[*at..data.len().min(*at + 128)];
+                let [stream, len] = [4 + id, data.len()].map(|n| u8::try_from(n).unwrap());
+                sent.extend(match at {
+                    0 => begin(stream, *time, len, 9, piece),
+                    _ => go_on(stream, piece),
+                });
+                *at += piece.len();
+                if *at == data.len() {
+                    expected.extend(whole(*time, 9, data));
+                    queues[id].pop_front();
+                }
+            }
+
+            let mut chunks = Chunks::default();
+            let got = sent.chunks(cut).flat_map(|some| chunks.feed(some).unwrap());
+            prop_assert_eq!(got.collect::<Vec<_>>(), expected);
+        }
+
+        #[test]
+        fn nonsense_is_never_kept_beyond_the_bound(
+            // Enough small numbers that some of it looks like chunks.
+            pieces in vec(vec(prop_oneof![0..8_u8, any::<u8>()], 1..256), 1..24),
+        ) {
+            let mut chunks = Chunks::default();
+            for piece in pieces {
+                if chunks.feed(&piece).is_err() {
+                    break;
+                }
+                let data = chunks.streams.values().map(|stream| stream.data.len());
+                let kept = chunks.rest.len() + data.sum::<usize>();
+                prop_assert!(kept <= PENDING_OF_STRANGERS + piece.len(), "{}", kept);
+            }
+        }
     }
 }
