@@ -132,8 +132,8 @@ pub enum Command {
         /// What requesters are told; its version must have grown.
         body: Signed<MasterPlaylist>,
     },
-    /// Delivers a stream to this machine until [`Command::Unsubscribe`]. A stream that
-    /// is not live yet is waited for.
+    /// Delivers a stream to this machine until [`Command::Unsubscribe`] or its end. A stream
+    /// that is not live yet is waited for.
     Subscribe {
         /// The stream.
         stream: StreamId,

@@ -208,7 +208,8 @@ pub enum Delivery {
         /// First part that comes again.
         to: Position,
     },
-    /// The owner ended the stream and everything up to its end was delivered.
+    /// The owner ended the stream and everything up to its end was delivered: the
+    /// subscription is over.
     Finished,
     /// Nothing comes for the moment; the node goes on trying.
     Waiting(Failure),

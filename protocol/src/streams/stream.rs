@@ -298,11 +298,7 @@ impl Stream {
                 .hole
                 .map(|hole| hole.asked.unwrap_or(hole.since) + config.nack_after));
         }
-        if let Some(idle) = self.idle
-            && !self.is_owned()
-        {
-            add(Some(idle + self.linger(cx)));
-        }
+        // How long it is kept depends on its end, and before that on who uses it.
         if let Some(finished) = &self.finished {
             let wait = if self.has_all() {
                 config.keep_finished
@@ -310,6 +306,10 @@ impl Stream {
                 config.finish_grace
             };
             add(Some(finished.at + wait));
+        } else if let Some(idle) = self.idle
+            && !self.is_owned()
+        {
+            add(Some(idle + self.linger(cx)));
         }
         next
     }

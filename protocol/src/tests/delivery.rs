@@ -236,6 +236,28 @@ fn an_ended_stream_is_forgotten_everywhere() {
 }
 
 #[test]
+fn who_keeps_an_ended_stream_that_nobody_wants_sleeps_until_it_is_forgotten() {
+    let mut world = World::line(1);
+    let stream = world.publish();
+    world.subscribe(2, &stream);
+    world.stream(&stream, 0..2);
+    world.finish(&stream, Some(1));
+    world.run(5_000);
+
+    let woken = |world: &World| {
+        world
+            .hosts
+            .iter()
+            .map(|h| h.node.stats().inputs)
+            .sum::<u64>()
+    };
+    let before = woken(&world);
+    world.run(20_000);
+    let times = woken(&world) - before;
+    assert!(times < 50, "{times} inputs, besides some pings");
+}
+
+#[test]
 fn a_stream_that_ends_without_a_part_ends() {
     let mut world = World::line(1);
     let stream = world.publish();

@@ -22,6 +22,8 @@ pub(crate) const CREDIT: usize = 60_000;
 /// Things that the node wants after one input. Not more than rings of three streams hold,
 /// to each of a few children, and what goes with it.
 const MOST_OUTPUTS: usize = 2_000;
+/// Wake-ups in a row that come to nothing, at most: some deadlines recede.
+const MOST_IN_VAIN: usize = 100;
 /// Requests of the node that can be answered.
 const KEPT: usize = 6;
 /// The largest payload of a part or init of [`material`].
@@ -240,7 +242,8 @@ impl Bed {
     }
 
     /// Gives an input, carries out what the node wants, and checks all of it.
-    pub(crate) fn give(&mut self, input: Input) {
+    /// Returns how much that was.
+    pub(crate) fn give(&mut self, input: Input) -> usize {
         if let Some(recorder) = &mut self.recorder {
             recorder.input(0, self.now, &input);
         }
@@ -258,6 +261,7 @@ impl Bed {
         if let Some(deadline) = self.node.poll_timeout() {
             assert!(deadline.at > self.now, "{deadline:?} was due");
         }
+        outputs
     }
 
     fn carry_out(&mut self, output: Output) {
@@ -348,9 +352,12 @@ impl Bed {
 
     /// Lets time pass; the node is woken when it wants to be.
     pub(crate) fn pass(&mut self, until: Time) {
+        let mut in_vain = 0;
         while let Some(deadline) = self.node.poll_timeout().filter(|next| next.at <= until) {
             self.now = deadline.at;
-            self.give(Input::Timeout);
+            let outputs = self.give(Input::Timeout);
+            in_vain = if outputs == 0 { in_vain + 1 } else { 0 };
+            assert!(in_vain <= MOST_IN_VAIN, "{deadline:?}, again and again");
         }
         self.now = self.now.max(until);
     }

@@ -24,7 +24,6 @@ struct Seen {
     /// What has to come next; `None` before the first part.
     next: Option<Position>,
     inits: BTreeSet<u32>,
-    finished: bool,
 }
 
 impl Viewer {
@@ -45,7 +44,6 @@ impl Viewer {
         }
         assert!(self.wants(), "nobody wants {stream}: {delivery:?}");
         let seen = &mut self.seen;
-        assert!(!seen.finished, "after the end of {stream}: {delivery:?}");
         match delivery {
             Delivery::Init { index, chunks } => {
                 seen.inits.insert(*index);
@@ -70,7 +68,11 @@ impl Viewer {
                 }
                 seen.next = Some(normal(*to));
             }
-            Delivery::Finished => seen.finished = true,
+            // That is the end of all subscriptions, too.
+            Delivery::Finished => {
+                self.subscribed = false;
+                self.jobs.clear();
+            }
             Delivery::Waiting(_) => {}
         }
     }

@@ -187,7 +187,9 @@ impl Act {
                     bed.give(Input::Violation { from, violation });
                 }
             }
-            Self::Timeout => bed.give(Input::Timeout),
+            Self::Timeout => {
+                bed.give(Input::Timeout);
+            }
         }
     }
 }
