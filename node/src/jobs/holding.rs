@@ -10,7 +10,7 @@ use headwater_chain::{
     Address, Batch, Cursor, Event, Job, JobFilter, JobState, JournalError, Ledger, LedgerError,
     NodeKey, Transcoder, Watch,
 };
-use headwater_proto::{JobId, NodeId, StreamId};
+use headwater_proto::{JobId, NodeId};
 use tracing::{debug, error, info};
 
 use crate::store::{HeldJob, StoreError};
@@ -50,12 +50,14 @@ pub trait JobStore: Send + Sync {
 
 /// What works on the jobs that are held.
 pub trait Worker: Send + Sync {
-    /// The stream that it would make of a job, if the job is one that it works on.
-    fn takes(&self, job: &Job) -> Option<StreamId>;
+    /// What it reads out of a job to work on it.
+    type Task;
 
-    /// Begins to make a stream for a job, unless it does, and to acknowledge the job. Waits
-    /// for neither.
-    fn begin(&self, job: &Job, stream: StreamId);
+    /// What there is to do for a job, if the job is one that it works on.
+    fn takes(&self, job: &Job) -> Option<Self::Task>;
+
+    /// Begins to work on a job, unless it does, and to acknowledge it. Waits for neither.
+    fn begin(&self, job: &Job, task: Self::Task);
 
     /// Stops to work on a job.
     fn end(&self, job: JobId);
@@ -164,7 +166,7 @@ impl<S: JobStore, W: Worker> Holding<S, W> {
     }
 
     fn begin(&self, job: &Job, worker: &W) -> Result<(), LedgerError> {
-        let Some(stream) = worker.takes(job) else {
+        let Some(task) = worker.takes(job) else {
             return Ok(());
         };
         let held = HeldJob {
@@ -173,7 +175,7 @@ impl<S: JobStore, W: Worker> Holding<S, W> {
         };
         let written = self.store.put_job(job.id.0, &held);
         written.map_err(|error| failed(&error))?;
-        worker.begin(job, stream);
+        worker.begin(job, task);
         Ok(())
     }
 
@@ -303,14 +305,11 @@ mod tests {
     struct Bench(Mutex<Vec<headwater_proto::JobId>>);
 
     impl Worker for Bench {
-        fn takes(&self, _: &Job) -> Option<StreamId> {
-            Some(StreamId {
-                node: NodeId::from_public_key([9; 32]),
-                broadcast: headwater_proto::BroadcastId::from_bytes([9; 16]),
-                rendition: headwater_proto::RenditionName::source(),
-            })
+        type Task = ();
+        fn takes(&self, _: &Job) -> Option<()> {
+            Some(())
         }
-        fn begin(&self, job: &Job, _: StreamId) {
+        fn begin(&self, job: &Job, (): ()) {
             lock(&self.0).push(headwater_proto::JobId(job.id.0));
         }
         fn end(&self, job: headwater_proto::JobId) {

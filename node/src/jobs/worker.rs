@@ -19,6 +19,9 @@ pub(super) struct Transcodes {
 }
 
 impl Worker for Transcodes {
+    /// The stream that is transcoded.
+    type Task = StreamId;
+
     fn takes(&self, job: &Job) -> Option<StreamId> {
         let Ok(stream) = job.stream.parse() else {
             warn!(job = %job.id, "the job's stream is none");

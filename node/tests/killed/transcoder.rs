@@ -20,7 +20,7 @@ use headwater_chain::{
         Spending, Writer,
     },
 };
-use headwater_proto::{NodeId, StreamId};
+use headwater_proto::NodeId;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -97,15 +97,13 @@ pub(crate) async fn run(scene: &Scene, dir: &Path, points: Arc<Points>) -> Outco
 struct Bench(Arc<Mutex<(BTreeSet<u64>, Vec<JobId>)>>);
 
 impl Worker for Bench {
-    fn takes(&self, _: &Job) -> Option<StreamId> {
-        Some(StreamId {
-            node: NodeId::from_public_key([9; 32]),
-            broadcast: headwater_proto::BroadcastId::from_bytes([9; 16]),
-            rendition: headwater_proto::RenditionName::source(),
-        })
+    type Task = ();
+
+    fn takes(&self, _: &Job) -> Option<()> {
+        Some(())
     }
 
-    fn begin(&self, job: &Job, _: StreamId) {
+    fn begin(&self, job: &Job, (): ()) {
         let (working_on, begun) = &mut *self.0.lock().unwrap();
         if working_on.insert(job.id.0) {
             begun.push(job.id);
