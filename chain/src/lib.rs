@@ -10,6 +10,7 @@ mod assignment;
 pub mod ethereum;
 mod job_book;
 mod journal;
+mod lasting;
 mod ledger;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

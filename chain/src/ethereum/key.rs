@@ -13,7 +13,7 @@ use super::{
     eip712::Domain,
     receipt::Segment,
 };
-use crate::types::Address;
+use crate::{lasting::sync_folder, types::Address};
 
 /// An Ethereum key. Never printed.
 #[derive(Clone)]
@@ -140,8 +140,7 @@ fn keep(beside: &Path, path: &Path) -> io::Result<()> {
     fs::set_permissions(beside, fs::Permissions::from_mode(0o600))?;
     fs::File::open(beside)?.sync_all()?;
     fs::rename(beside, path)?;
-    let folder = path.parent().filter(|f| !f.as_os_str().is_empty());
-    fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    sync_folder(path)
 }
 
 fn failed(path: &Path, reason: &dyn fmt::Display) -> KeyError {

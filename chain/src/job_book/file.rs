@@ -14,6 +14,7 @@ use std::{
 use super::state::{Change, State};
 use crate::{
     ethereum::{keccak256, random},
+    lasting::sync_folder,
     ledger::{Event, LedgerError},
     types::{Address, hex, to_hex},
 };
@@ -297,12 +298,6 @@ fn start(path: &Path, mut file: &fs::File) -> Result<(), LedgerError> {
         .and_then(|()| file.sync_all())
         .and_then(|()| sync_folder(path))
         .map_err(error)
-}
-
-/// Makes a new file's name as lasting as what is in it.
-fn sync_folder(path: &Path) -> std::io::Result<()> {
-    let folder = path.parent().filter(|f| !f.as_os_str().is_empty());
-    fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn chained(before: &[u8; 32], json: &str) -> [u8; 32] {
