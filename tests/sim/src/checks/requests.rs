@@ -162,16 +162,17 @@ fn answered(
     request: RequestId,
     answer: &Answer,
 ) -> Option<(Rule, &'static str)> {
-    let open = find(theirs, request).filter(|ask| ask.state != State::Told);
-    let Some(ask) = open else {
-        return Some((Rule::OneAnswer, "an answer to no open request"));
+    let closed = Some((Rule::OneAnswer, "an answer to no open request"));
+    let Some(ask) = find(theirs, request) else {
+        return closed;
     };
     match ask.state {
+        State::Told => return closed,
         State::Ended { known: true } => {
             return Some((Rule::Cancelled, "an answer to a request that was cancelled"));
         }
         State::Sent => return Some((Rule::OneAnswer, "an answer before the request")),
-        State::Ended { known: false } | State::Arrived(_) | State::Answered | State::Told => {}
+        State::Ended { known: false } | State::Arrived(_) | State::Answered => {}
     }
     let last = match answer {
         Answer::Stream if ask.kind == AskKind::Stream || ask.kind == AskKind::Claim => false,
